@@ -1,0 +1,26 @@
+"""segsweep: which segmentation design gives the best accuracy for its cost?
+
+Everything that the command line does is a call here: ``segsweep.sweep("jobs/sweep_camvid_eseg.yaml")``.
+The functions are imported on first use, because torch takes seconds to import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segsweep.api import check, cost, demo, doctor, paper, points, prepare, sweep, train, ui_command
+
+__all__ = ["check", "cost", "demo", "doctor", "paper", "points", "prepare", "sweep", "train", "ui_command"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'segsweep' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    from segsweep import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

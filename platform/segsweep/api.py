@@ -1,0 +1,245 @@
+"""The calls behind the command line, for notebooks and scripts. Each returns records, not text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from segsweep.errors import InvalidInput, InvalidJob, Problem
+from segsweep.jobs.builtin import builtin_folder, builtin_names, find_file
+from segsweep.jobs.spec import SweepJob, TrainJob
+from segsweep.records import AxisValue, CostReport, Point
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segsweep.cost.published import PaperRow
+    from segsweep.data.shards import ShardSet
+    from segsweep.jobs.doctor import Finding
+    from segsweep.jobs.result import SweepResult, TrainResult
+
+Say = Callable[[str], None]
+DEMO_JOB = "demo"
+JobType = TypeVar("JobType", SweepJob, TrainJob)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def sweep(
+    job: str | Path | SweepJob,
+    *,
+    overrides: Sequence[str] = (),
+    resume: str | None = None,
+    sweep_id: str | None = None,
+    console: Console | None = None,
+) -> SweepResult:
+    """Search a space: propose, train, stop, record, draw.
+
+    Args:
+        job: A job file (or the name of a built-in one), or the job itself.
+        overrides: ``key.path=value`` settings that replace those of the file.
+        resume: Id of an interrupted sweep, or ``latest``.
+        sweep_id: Name of a new sweep.
+        console: Where to show live progress; ``None`` shows none.
+
+    Returns:
+        The result: evaluations, front, hypervolume, MLflow link; ``.table()`` is an Arrow table.
+
+    Raises:
+        InvalidInput: If the job, its space or its data are wrong; nothing has started then.
+    """
+    from segsweep.jobs.run_sweep import run_sweep_job
+    from segsweep.reporting.progress import SweepProgress
+
+    loaded, where = _load(job, SweepJob, overrides)
+    if console is None:
+        return run_sweep_job(loaded, where=where, resume=resume, sweep_id=sweep_id)
+    with SweepProgress(console, trials=loaded.sweep.trials, epochs=loaded.recipe.epochs) as progress:
+        return run_sweep_job(
+            loaded,
+            where=where,
+            resume=resume,
+            sweep_id=sweep_id,
+            listeners=[progress],
+            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        )
+
+
+def demo(
+    *, out: Path | None = None, overrides: Sequence[str] = (), console: Console | None = None
+) -> SweepResult:
+    """The built-in sweep: tiny ESeg designs on procedural street scenes, in at most three minutes on two cores.
+
+    Args:
+        out: Folder for everything it writes; default ``segsweep-runs`` in the working directory.
+        overrides: As for ``sweep``.
+        console: As for ``sweep``.
+    """
+    settings = [*overrides, *([f"out={out}"] if out else [])]
+    return sweep(DEMO_JOB, overrides=settings, console=console)
+
+
+def train(
+    job: str | Path | TrainJob,
+    *,
+    overrides: Sequence[str] = (),
+    resume: str | None = None,
+    run_id: str | None = None,
+    say: Say = _silent,
+) -> TrainResult:
+    """Train one point at its full schedule with Ray Train on 1..N workers.
+
+    Args:
+        job: A job file (or the name of a built-in one), or the job itself.
+        overrides: ``key.path=value`` settings that replace those of the file.
+        resume: Id of an interrupted training, or ``latest``.
+        run_id: Name of a new training.
+        say: Takes one line of news at a time.
+    """
+    from segsweep.jobs.run_train import run_train_job
+
+    loaded, where = _load(job, TrainJob, overrides)
+    return run_train_job(loaded, where=where, resume=resume, run_id=run_id, say=say)
+
+
+def prepare(
+    source: str,
+    *,
+    out: Path,
+    root: Path | None = None,
+    size: tuple[int, int] | None = None,
+    options: Mapping[str, object] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ShardSet:
+    """Turn a data set into Arrow shards once.
+
+    Args:
+        source: Key of ``DATASETS``: ``synthetic``, ``camvid``, ``folder``.
+        out: Folder of the shards; must not exist, or hold shards.
+        root: Folder of the data set.
+        size: Height and width to resize to; ``None`` keeps each image's own.
+        options: Settings of the source.
+        progress: Called with the number of images done and in all.
+
+    Raises:
+        DataError: With every problem of the data that was found.
+    """
+    from segsweep.data.shards import prepare as prepare_shards
+    from segsweep.data.sources import open_source
+
+    opened = open_source(source, root=root, options=options)
+    return prepare_shards(opened, out, size=size, progress=progress)
+
+
+def check(*paths: str | Path) -> dict[Path, tuple[Problem, ...]]:
+    """Validate spaces and jobs; with no path given, all built-in ones.
+
+    Returns:
+        Every checked file with its problems; an empty tuple is a good file.
+    """
+    from segsweep.jobs.check import check_paths
+
+    return check_paths([Path(path) for path in paths])
+
+
+def points(space: str | Path, *, n: int = 5, seed: int = 0) -> list[Point]:
+    """Points of a space drawn at random, all different, none against a constraint on axes.
+
+    Args:
+        space: A space file, or the name of a built-in one.
+        n: How many.
+        seed: Seed of the draw.
+    """
+    from segsweep.search.load import load_space
+    from segsweep.search.study import random_points
+
+    return random_points(load_space(_space_path(space)), n, seed=seed)
+
+
+def cost(
+    method: str,
+    *,
+    preset: str | None = None,
+    point: Mapping[str, AxisValue] | None = None,
+    size: tuple[int, int] = (1024, 2048),
+    num_classes: int = 19,
+) -> CostReport:
+    """Exact parameters and MACs of a design, counted on the meta device: no weight is allocated.
+
+    Args:
+        method: Key of ``METHODS``.
+        preset: A named design of the method, for example ``eseg-s``.
+        point: Dotted axis names and values; over the preset where both are given.
+        size: Height and width of the input in pixels.
+        num_classes: Number of classes of the head.
+
+    Raises:
+        InvalidInput: If method, preset or point are not valid.
+        ImageSizeError: If the model cannot take that size.
+    """
+    from segsweep.cost.measure import exact_cost
+    from segsweep.jobs.designs import design
+
+    return exact_cost(design(method, preset=preset, point=point or {}), num_classes=num_classes, size=size)
+
+
+def paper(method: str) -> list[PaperRow]:
+    """Published figures of a method against those computed here, with the counting convention named."""
+    from segsweep.cost.published import paper_rows
+
+    return paper_rows(method)
+
+
+def doctor(out: Path = Path("segsweep-runs")) -> list[Finding]:
+    """What this machine has: versions, torch and torchvision, GPUs, Ray, MLflow, writable folders."""
+    from segsweep.jobs.doctor import examine
+
+    return examine(out)
+
+
+def ui_command(
+    *, out: Path = Path("segsweep-runs"), uri: str | None = None, host: str = "127.0.0.1", port: int = 5000
+) -> list[str]:
+    """Command line of the MLflow server for a store; by default the one of an ``out`` folder.
+
+    Raises:
+        EnvironmentProblem: If the port is in use, or the host is not this machine.
+    """
+    from segsweep.tracking.server import server_command
+
+    return server_command(uri or f"sqlite:///{(out / 'mlflow.db').resolve()}", host=host, port=port)
+
+
+def _space_path(space: str | Path) -> Path:
+    found = find_file(str(space), kind="search_spaces", beside=Path())
+    if found is None:
+        names = ", ".join(builtin_names("search_spaces"))
+        raise InvalidInput([Problem(where=str(space), message=f"no such space; give a file, or one of: {names}")])
+    return found
+
+
+def _load(
+    job: str | Path | JobType, kind: type[JobType], overrides: Sequence[str]
+) -> tuple[JobType, str]:
+    if isinstance(job, kind):
+        return job, "job"
+    from segsweep.jobs.load import load_job
+
+    found = find_file(str(job), kind="jobs", beside=Path())
+    if found is None:
+        names = ", ".join(builtin_names("jobs"))
+        folder = builtin_folder("jobs")
+        raise InvalidJob(
+            [Problem(where=str(job), message=f"no such job file; give a path, or one of {folder}: {names}")]
+        )
+    loaded = load_job(found, overrides=overrides)
+    if not isinstance(loaded, kind):
+        wanted = kind.model_fields["kind"].default
+        raise InvalidJob(
+            [Problem(where=str(job), message=f"kind is {loaded.kind!r}; run it with `segsweep {loaded.kind}`, "
+                     f"this command takes kind: {wanted}")]
+        )
+    return loaded, str(job)

@@ -1,0 +1,347 @@
+"""The command line: a thin shell around ``segsweep.api``.
+
+Heavy packages are imported inside the commands, so that ``--help`` answers at once. Results go to
+standard output (one JSON document with ``--json``), everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segsweep.errors import InvalidInput, Problem, SegsweepError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segsweep.jobs.result import SweepResult, TrainResult
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells expect
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which segmentation design gives the best accuracy for its cost, on your data and your hardware?",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
+app.add_typer(data_app, name="data")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the job; repeatable.")
+]
+ResumeOption = Annotated[
+    str | None, typer.Option("--resume", metavar="ID", help="Go on with an interrupted one: its id, or 'latest'.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends with its message, not with a traceback."""
+    try:
+        app()
+    except InvalidInput as error:
+        _fail("\n".join(f"error: {problem}" for problem in error.problems))
+    except SegsweepError as error:
+        _fail(f"error: {error}")
+    except KeyboardInterrupt:
+        _fail("interrupted", code=INTERRUPTED)
+    except PermissionError as error:
+        _fail(f"error: no permission: {error.filename}; choose another folder with --out or out: in the job")
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def demo(json_: JsonFlag = False, out: OutOption = Path("segsweep-runs"), set_: SetOption = None) -> None:
+    """Run the built-in sweep: tiny ESeg designs on procedural street scenes, at most 3 minutes."""
+    from segsweep import api
+
+    _show_sweep(api.demo(out=out, overrides=set_ or [], console=_console()), json_)
+
+
+@app.command()
+def sweep(
+    job: Annotated[str, typer.Argument(help="Job file, or the name of a built-in job.")],
+    json_: JsonFlag = False,
+    resume: ResumeOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Search a space for its Pareto front."""
+    from segsweep import api
+
+    _show_sweep(api.sweep(job, overrides=set_ or [], resume=resume, console=_console()), json_)
+
+
+@app.command()
+def train(
+    job: Annotated[str, typer.Argument(help="Job file, or the name of a built-in job.")],
+    json_: JsonFlag = False,
+    resume: ResumeOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Train one design at its full schedule on 1..N workers."""
+    from segsweep import api
+
+    result = api.train(job, overrides=set_ or [], resume=resume, say=_say())
+    if json_:
+        _print_json(result.to_json())
+    else:
+        _print_training(result)
+
+
+@app.command()
+def check(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; default: the built-in ones.")] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Validate search spaces and jobs; every mistake at once."""
+    from segsweep import api
+
+    found = api.check(*(paths or []))
+    problems = [problem for items in found.values() for problem in items]
+    if json_:
+        files = [
+            {"path": str(path), "problems": [dataclasses.asdict(item) for item in items]}
+            for path, items in found.items()
+        ]
+        _print_json({"ok": not problems, "files": files})
+    else:
+        for path, items in found.items():
+            print(f"{path}: {'ok' if not items else f'{len(items)} problems'}")
+            for item in items:
+                print(f"  {item}")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def points(
+    space: Annotated[str, typer.Argument(help="Space file, or the name of a built-in space.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many points.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    json_: JsonFlag = False,
+) -> None:
+    """Draw random points of a space."""
+    from segsweep import api
+
+    drawn = api.points(space, n=n, seed=seed)
+    if json_:
+        _print_json([point.as_dict() for point in drawn])
+    else:
+        for point in drawn:
+            print("  ".join(f"{axis}={value}" for axis, value in point.items()))
+
+
+@app.command()
+def cost(
+    method: Annotated[str, typer.Option(help="Method, for example eseg.")],
+    preset: Annotated[str | None, typer.Option(help="Named design, for example eseg-s.")] = None,
+    point: Annotated[list[str] | None, typer.Option(metavar="AXIS=VALUE", help="Axis values; repeatable.")] = None,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH in pixels.")] = "1024x2048",
+    num_classes: Annotated[int, typer.Option(min=1)] = 19,
+    json_: JsonFlag = False,
+) -> None:
+    """Count parameters, MACs and FLOPs without allocating weights."""
+    from segsweep import api
+
+    report = api.cost(method, preset=preset, point=_values(point or []), size=_size(size), num_classes=num_classes)
+    if json_:
+        _print_json({"method": method, "preset": preset, **report.to_json()})
+    else:
+        print(f"{report.num_params:,} parameters, {report.macs:,} MACs, {report.flops:,} FLOPs at {size}")
+
+
+@app.command()
+def paper(
+    method: Annotated[str, typer.Option(help="Method, for example eseg.")],
+    json_: JsonFlag = False,
+) -> None:
+    """Published figures against those computed here."""
+    from segsweep import api
+
+    rows = [dataclasses.asdict(row) for row in api.paper(method)]
+    if json_:
+        _print_json({"rows": rows})
+        return
+    from rich.table import Table
+
+    table = Table("source", "item", "quantity", "published", "computed", "ratio", "convention")
+    for row in rows:
+        mark = " (unexplained)" if row["unexplained"] else ""
+        table.add_row(
+            row["source"],
+            row["item"],
+            row["quantity"],
+            f"{row['published']:.4g}",
+            f"{row['computed']:.4g}",
+            f"{row['ratio']:.3f}",
+            row["convention"] + mark,
+        )
+    _console(stderr=False).print(table)
+
+
+@app.command()
+def doctor(out: OutOption = Path("segsweep-runs"), json_: JsonFlag = False) -> None:
+    """Look at versions, torch and torchvision, GPUs, Ray, MLflow and folders."""
+    from segsweep import api
+
+    findings = api.doctor(out)
+    if json_:
+        _print_json({"findings": [dataclasses.asdict(item) for item in findings]})
+    else:
+        for item in findings:
+            remedy = f" -> {item.remedy}" if item.remedy else ""
+            print(f"{'ok  ' if item.ok else 'BAD '} {item.name}: {item.found}{remedy}")
+    if not all(item.ok for item in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    out: OutOption = Path("segsweep-runs"),
+    uri: Annotated[str | None, typer.Option(help="Another MLflow store, for example sqlite:///path.db.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on: this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Start the MLflow UI on the recorded runs."""
+    from segsweep import api
+
+    command = api.ui_command(out=out, uri=uri, host=host, port=port)
+    print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
+    os.execv(command[0], command)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="Data set: synthetic, camvid or folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the shards.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to resize to.")] = None,
+    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Setting of the source.")] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Turn a data set into Arrow shards once."""
+    from rich.progress import Progress
+
+    from segsweep import api
+
+    with Progress(console=_console(), transient=True) as bars:
+        task = bars.add_task(f"preparing {name}", total=None)
+        shards = api.prepare(
+            name,
+            out=out,
+            root=root,
+            size=_size(size) if size else None,
+            options=_values(option or []),
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    document = {
+        "path": str(out),
+        "counts": dict(shards.counts),
+        "class_names": list(shards.info.class_names),
+        "class_histogram": {split: list(counts) for split, counts in shards.class_histogram.items()},
+        "digest": shards.digest,
+    }
+    if json_:
+        _print_json(document)
+        return
+    counts = ", ".join(f"{count} {split}" for split, count in shards.counts.items())
+    print(f"{out}: {counts} images, {shards.info.num_classes} classes")
+    _print_histogram(shards.info.class_names, shards.class_histogram)
+
+
+def _show_sweep(result: SweepResult, json_: bool) -> None:
+    if json_:
+        _print_json(result.to_json())
+    else:
+        _print_sweep(result)
+    if result.interrupted:
+        print(f"interrupted; go on with: --resume {result.sweep_id}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _print_sweep(result: SweepResult) -> None:
+    from segsweep.records import TrialStatus
+    from segsweep.reporting.tables import front_rich_table
+
+    console = _console(stderr=False)
+    console.print(front_rich_table(result.evaluations, result.objectives))
+    counts = ", ".join(f"{result.count(status)} {status}" for status in TrialStatus)
+    print(f"trials      {counts}")
+    for item in result.evaluations:
+        if item.status is TrialStatus.FAILED:
+            print(f"  failed {item.trial_id}: {item.reason}")
+    if result.exhausted:
+        print("            the space has no further point")
+    print(f"hypervolume {result.hypervolume:.6g} (reference {result.reference})")
+    print(f"figure      {result.figure}")
+    print(f"records     {result.folder}")
+    if result.mlflow.problem:
+        print(f"MLflow      {result.mlflow.problem}")
+    print(f"compare     {result.mlflow.url}")
+    if result.mlflow.tracking_uri.startswith("sqlite:"):
+        print(f"start UI    segsweep ui --uri {result.mlflow.tracking_uri}")
+
+
+def _print_training(result: TrainResult) -> None:
+    print(f"mIoU        {100 * result.scores[-1].miou:.2f} % after {result.scores[-1].epoch} epochs")
+    print(f"cost        {result.cost.num_params:,} parameters, {result.cost.macs:,} MACs")
+    print(f"checkpoint  {result.checkpoint}")
+    print(f"MLflow      {result.mlflow.problem or result.mlflow.url}")
+
+
+def _print_histogram(names: tuple[str, ...], histogram: Any) -> None:
+    for split, counts in histogram.items():
+        total = max(sum(counts), 1)
+        shares = "  ".join(f"{name} {100 * count / total:.1f}%" for name, count in zip(names, counts, strict=True))
+        print(f"  {split}: {shares}")
+
+
+def _console(*, stderr: bool = True) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _say() -> Callable[[str], None]:
+    return lambda line: print(line, file=sys.stderr, flush=True)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=1, allow_nan=False))
+
+
+def _values(pairs: list[str]) -> dict[str, Any]:
+    """Parse ``key=value`` pairs; values are YAML scalars."""
+    from segsweep.search.yaml_lines import parse_yaml
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise InvalidInput([Problem(where=pair, message="write key=value, for example neck.top_level=9")])
+        parsed = parse_yaml(text)
+        values[key] = text if parsed.problems else parsed.value
+    return values
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, separator, width = text.lower().partition("x")
+    if not separator or not height.isdigit() or not width.isdigit() or not int(height) or not int(width):
+        raise InvalidInput([Problem(where=f"--size {text}", message="write HEIGHTxWIDTH, for example 1024x2048")])
+    return int(height), int(width)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Data sets: sources on disk, Arrow shards, transforms and loaders."""

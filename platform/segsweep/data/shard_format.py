@@ -1,0 +1,141 @@
+"""What a shard folder looks like on disk: the one place that both the writer and the reader follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from segsweep.data.interface import DatasetInfo
+from segsweep.errors import DataError
+
+SCHEMA_VERSION = 1
+INDEX = "index.json"
+MAGIC = b"ARROW1"  # first and last bytes of every complete Arrow IPC file
+_VERSION_KEY = b"segsweep.schema_version"
+_CONTENT_KEY = b"segsweep.content"
+_FIELDS = (
+    pa.field("key", pa.string()),
+    pa.field("height", pa.int32()),
+    pa.field("width", pa.int32()),
+    pa.field("image", pa.large_binary()),  # uint8 (3, H, W), C order
+    pa.field("labels", pa.large_binary()),  # uint8 or little-endian uint16 (H, W), C order
+)
+REMAKE = "delete the shard folder and run `segsweep prepare` again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitIndex:
+    """One split's file.
+
+    Attributes:
+        rows: Number of samples.
+        bytes: Size of the file.
+        class_histogram: Pixels of each class, K numbers.
+        ignored_pixels: Pixels that do not count.
+        digest: SHA-256 over the keys and pixels of all rows.
+    """
+
+    rows: int
+    bytes: int
+    class_histogram: tuple[int, ...]
+    ignored_pixels: int
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """What ``index.json`` holds.
+
+    Attributes:
+        info: The data set.
+        size: Height and width of every sample; ``None`` if samples keep their own.
+        fingerprint: Identity of the source's content when it was read.
+        splits: By name, in the source's order.
+    """
+
+    info: DatasetInfo
+    size: tuple[int, int] | None
+    fingerprint: str
+    splits: dict[str, SplitIndex]
+
+    def to_json(self) -> str:
+        """Text of ``index.json``."""
+        document = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(document, indent=1)
+
+
+def file_name(split: str) -> str:
+    """Name of a split's Arrow file."""
+    return f"{split}.arrow"
+
+
+def arrow_schema(*, content: str) -> pa.Schema:
+    """Schema of a split's file; ``content`` ties the file to its index."""
+    return pa.schema(_FIELDS, metadata={_VERSION_KEY: str(SCHEMA_VERSION), _CONTENT_KEY: content})
+
+
+def content_id(fingerprint: str, size: tuple[int, int] | None, split: str) -> str:
+    """Names what a file holds, so that a file of other shards is not taken for this one."""
+    return f"{fingerprint}/{size}/{split}"
+
+
+def read_index(folder: Path) -> Index:
+    """Read ``index.json``; raises ``DataError`` if it is missing, damaged or of a newer version."""
+    path = folder / INDEX
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        check_version(path, document["schema_version"])
+        return _index(document)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{path}: file is missing, so {folder} holds no complete shards; {REMAKE}") from error
+    except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not an index of shards ({error!r}); {REMAKE}") from error
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); check the disk and its permissions"
+        ) from error
+
+
+def check_schema(path: Path, schema: pa.Schema, *, content: str) -> None:
+    """Raise ``DataError`` unless ``schema`` is that of the file which ``content`` names."""
+    metadata = schema.metadata or {}
+    if _VERSION_KEY not in metadata:
+        raise DataError(f"{path}: an Arrow file, but not one of segsweep's shards; {REMAKE}")
+    check_version(path, int(metadata[_VERSION_KEY]))
+    if metadata.get(_CONTENT_KEY) != content.encode() or not schema.equals(arrow_schema(content=content)):
+        raise DataError(f"{path}: belongs to other shards than {INDEX} beside it; {REMAKE}")
+
+
+def check_version(path: Path, found: int) -> None:
+    """Raise ``DataError`` unless this program reads version ``found``."""
+    if found == SCHEMA_VERSION:
+        return
+    age = "a newer" if found > SCHEMA_VERSION else "an older"
+    raise DataError(
+        f"{path}: written by {age} segsweep (schema version {found}; this one reads {SCHEMA_VERSION}); "
+        f"{'update segsweep or ' if found > SCHEMA_VERSION else ''}{REMAKE}"
+    )
+
+
+def _index(document: dict[str, Any]) -> Index:
+    info = document["info"]
+    size = document["size"]
+    return Index(
+        info=DatasetInfo(
+            name=info["name"],
+            class_names=tuple(info["class_names"]),
+            palette=tuple((red, green, blue) for red, green, blue in info["palette"]),
+            ignore_index=info["ignore_index"],
+        ),
+        size=None if size is None else (size[0], size[1]),
+        fingerprint=document["fingerprint"],
+        splits={
+            name: SplitIndex(**{**split, "class_histogram": tuple(split["class_histogram"])})
+            for name, split in document["splits"].items()
+        },
+    )

@@ -1,0 +1,120 @@
+"""Training augmentation on uint8 samples, and normalisation of batches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from segsweep.data.interface import Image, Labels
+from segsweep.data.resampling import CropWindow, bilinear_crop, nearest_crop
+
+# ImageNet statistics in 0..255, RGB, as used to train every backbone here.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+PADDING_COLOUR = tuple(round(channel) for channel in MEAN)  # nearly 0 once normalised
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None]  # ITU-R BT.601
+
+Side = Annotated[int, Field(ge=1)]
+Strength = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TrainTransform(BaseModel):
+    """Random scale, crop, flip and colour, in this order.
+
+    Attributes:
+        scale_range: The image is resized by a factor drawn uniformly from this range.
+        crop: Height and width of the result; ``None``: the sample's own. A smaller resized image lies
+            at the top left, the rest is filled with the mean colour and the ignore index.
+        flip: Probability of a left-right flip.
+        brightness: Shift of all channels by up to this share of 255.
+        contrast: Factor in 1 -+ this on the distance from the mean grey; ``saturation``: on that from grey.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    crop: tuple[Side, Side] | None = None
+    flip: float = Field(default=0.5, ge=0, le=1)
+    brightness: Strength = 0.0
+    contrast: Strength = 0.0
+    saturation: Strength = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.scale_range
+        if not 0 < low <= high:
+            raise ValueError(f"scale_range {self.scale_range} must rise from above 0, such as (0.5, 2.0)")
+        return self
+
+    def __call__(
+        self, image: Image, labels: Labels, *, generator: np.random.Generator, ignore_index: int
+    ) -> tuple[Image, Labels]:
+        """Augment one sample.
+
+        Args:
+            image: uint8 ``(3, H, W)``.
+            labels: uint8 or uint16 ``(H, W)``.
+            generator: The only source of chance; always the same number of draws.
+            ignore_index: Label of the padding.
+
+        Returns:
+            Image and labels of size ``crop``, of the types that came in, contiguous.
+        """
+        scale, top, left, flip, *colour = generator.random(7).tolist()
+        window = self.window(labels.shape, scale=scale, position=(top, left), flip=flip < self.flip)
+        pixels = self._coloured(bilinear_crop(image, window), colour)
+        return _padded(pixels, window.crop, PADDING_COLOUR), _padded(
+            nearest_crop(labels, window), window.crop, (ignore_index,)
+        )
+
+    def window(
+        self, shape: tuple[int, ...], *, scale: float, position: tuple[float, float], flip: bool
+    ) -> CropWindow:
+        """The part of the resized image to keep, from numbers in [0, 1)."""
+        low, high = self.scale_range
+        factor = low + (high - low) * scale
+        height, width = shape
+        resized = (max(1, round(height * factor)), max(1, round(width * factor)))
+        crop = self.crop or (height, width)
+        spare = [max(0, side - kept) for side, kept in zip(resized, crop, strict=True)]
+        top, left = (int(share * (room + 1)) for share, room in zip(position, spare, strict=True))
+        return CropWindow(resized=resized, top=top, left=left, crop=crop, flip=flip)
+
+    def _coloured(self, pixels: NDArray[np.float32], chance: list[float]) -> Image:
+        brightness, contrast, saturation = (2 * value - 1 for value in chance)
+        if self.brightness:
+            pixels += 255 * self.brightness * brightness
+        if self.contrast:
+            mean = float(pixels.mean())
+            pixels = mean + (pixels - mean) * np.float32(1 + self.contrast * contrast)
+        if self.saturation:
+            grey = (pixels * _LUMA).sum(axis=0)
+            pixels = grey + (pixels - grey) * np.float32(1 + self.saturation * saturation)
+        if self.brightness or self.contrast or self.saturation:
+            np.clip(pixels, 0, 255, out=pixels)
+        return (pixels + np.float32(0.5)).astype(np.uint8)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Subtract ImageNet's mean and divide by its deviation: uint8 ``(B, 3, H, W)`` to float32."""
+    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    return (images.to(torch.float32) - mean).div_(std)
+
+
+def _padded(pixels: NDArray[Any], size: tuple[int, int], fill: tuple[int, ...]) -> NDArray[Any]:
+    """Fill ``(..., h, w)`` up to ``size`` at the bottom and on the right, one value per channel."""
+    height, width = pixels.shape[-2:]
+    if (height, width) == size:
+        return pixels
+    result = np.empty((*pixels.shape[:-2], *size), dtype=pixels.dtype)
+    result[...] = np.array(fill if pixels.ndim == 3 else fill[0], dtype=pixels.dtype).reshape(
+        (-1, 1, 1) if pixels.ndim == 3 else ()
+    )
+    result[..., :height, :width] = pixels
+    return result

@@ -1,0 +1,1 @@
+"""Sweeps and trainings on Ray: the only place that imports ray."""

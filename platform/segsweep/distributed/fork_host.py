@@ -1,0 +1,156 @@
+"""The warm process that trials are forked from: ``python -m segsweep.distributed.fork_host``.
+
+It has imported everything and run nothing: no thread pool, no CUDA context. So a fork is safe, a trial
+starts in milliseconds, and a trial that crashes or leaks takes only its own process along.
+
+Requests and commands come as lines on standard input, events leave as JSON lines on standard output.
+While a trial runs, the child reads the commands and the host only waits for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import gc
+import json
+import os
+import pickle
+import signal
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segsweep.cost.machine_lock import MachineLock
+from segsweep.records import CostReport, Evaluation, Score
+from segsweep.training.session import SaveCheckpoint
+from segsweep.trial import TrialTask, evaluate_point
+
+GO, STOP = "go", "stop"
+PR_SET_PDEATHSIG = 1
+OOM_SCORE = "800"  # when memory runs out the kernel ends a trial, not the host, the driver or Ray
+
+
+class Request(NamedTuple):
+    """One trial to run; pickled by the actor that owns this host and by nobody else."""
+
+    stub: Evaluation
+    task: TrialTask
+    log: Path
+
+    def encode(self) -> str:
+        """One line of text."""
+        return base64.b64encode(pickle.dumps(tuple(self))).decode()
+
+    @classmethod
+    def decode(cls, line: str) -> Request:
+        """The request of a line from our own parent's pipe."""
+        return cls(*pickle.loads(base64.b64decode(line)))
+
+
+class ForkedSession:
+    """Session of a trial in a forked child: events to the actor, commands from it at rungs."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, channel: int, *, lock: MachineLock | None) -> None:
+        self._channel = channel
+        self._lock = lock
+
+    def cost(self, report: CostReport) -> None:
+        """Send the cost."""
+        send(self._channel, event="cost", cost=report.to_json())
+
+    def report(self, score: Score, save: SaveCheckpoint) -> bool:
+        """Send the score; at a rung wait for the scheduler's word."""
+        send(self._channel, event="score", score=score.to_json())
+        return not score.is_rung or read_line(sys.stdin.fileno()) == GO
+
+    def checkpoint(self) -> Path | None:
+        """One-worker trials are short: an interrupted one starts again."""
+        return None
+
+    def training_step(self) -> AbstractContextManager[None]:
+        """Let a measurement of another trial on this machine go first."""
+        return self._lock.shared() if self._lock else nullcontext()
+
+    def mark(self, name: str) -> None:
+        """Send the wall-clock time of an event."""
+        send(self._channel, event="mark", name=name, at=time.time())
+
+
+def send(channel: int, **event: Any) -> None:
+    """Write one event as a line of JSON."""
+    data = (json.dumps(event) + "\n").encode()
+    while data:
+        data = data[os.write(channel, data) :]
+
+
+def read_line(descriptor: int) -> str | None:
+    """Read one line without reading ahead, since host and child share the pipe; ``None`` at its end."""
+    line = bytearray()
+    while byte := os.read(descriptor, 1):
+        if byte == b"\n":
+            return line.decode()
+        line += byte
+    return None
+
+
+def main() -> None:
+    """Serve requests until standard input closes."""
+    channel = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints must not mix with the events
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends us in order
+    _die_with_parent()
+    _import_what_training_imports_late()
+    gc.collect()
+    gc.freeze()  # keeps the pages of imported modules shared with the children
+    send(channel, event="ready")
+    while (line := read_line(0)) is not None:
+        if line in {GO, STOP, ""}:  # meant for a child that has ended meanwhile
+            continue
+        child = os.fork()
+        if child == 0:
+            _run_child(Request.decode(line), channel)
+        _, status = os.waitpid(child, 0)
+        os.write(channel, b"\n")  # ends a line that a killed child left half written
+        send(channel, event="exit", code=os.waitstatus_to_exitcode(status))
+
+
+def _run_child(request: Request, channel: int) -> None:
+    code = 1
+    try:
+        _die_with_parent()
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+        request.log.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        send(channel, event="mark", name="forked", at=time.time())
+        lock = MachineLock(request.task.scratch) if request.task.share_machine else None
+        session = ForkedSession(channel, lock=lock)
+        evaluation = evaluate_point(request.stub.point, request.task, session, stub=request.stub)
+        send(channel, event="mark", name="ended", at=time.time())
+        send(channel, event="evaluation", evaluation=evaluation.to_json())
+        code = 0
+    finally:
+        os._exit(code)  # no clean-up of what the host owns: the child shares its objects
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, so that no training is left behind."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _import_what_training_imports_late() -> None:
+    """Import what the first optimiser step and the first count would import in every child."""
+    import torch._dynamo
+    import torch.utils.flop_counter  # noqa: F401
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Jobs: what a user writes in YAML, checked and run."""

@@ -1,0 +1,115 @@
+"""Read a job file: every mistake at once, with its line; paths relative to the file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from segsweep.errors import InvalidJob, Problem
+from segsweep.jobs.builtin import builtin_names, find_file
+from segsweep.jobs.spec import JOB_KINDS, Job, SweepJob
+from segsweep.search.yaml_lines import YamlDocument, parse_yaml
+
+
+def load_job(path: Path, *, overrides: Sequence[str] = ()) -> Job:
+    """Load and check a job file.
+
+    Args:
+        path: YAML file with ``kind: sweep``, ``train`` or ``prepare``.
+        overrides: ``key.path=value`` settings that replace those of the file; values are YAML.
+
+    Raises:
+        InvalidJob: With every problem of the file and of the overrides.
+    """
+    if not path.is_file():
+        raise InvalidJob([Problem(where=str(path), message="no such file; name a job YAML, for example jobs/*.yaml")])
+    document = parse_yaml(path.read_text())
+    problems = [Problem(where=f"{path}:{line}", message=message) for line, message in document.problems]
+    values = document.value
+    if not isinstance(values, dict):
+        problems.append(Problem(where=str(path), message="a job is a mapping with `kind:`, `name:`, `data:` ..."))
+        raise InvalidJob(problems)
+    for override in overrides:
+        _apply(values, override, problems)
+    job = _validate(values, document, path, problems)
+    if job is None or problems:
+        raise InvalidJob(problems)
+    return _with_absolute_paths(job, path)
+
+
+def _apply(values: dict[str, Any], override: str, problems: list[Problem]) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        problems.append(Problem(where=f"--set {override}", message="write key.path=value, for example sweep.trials=8"))
+        return
+    *parents, leaf = key.split(".")
+    target = values
+    for parent in parents:
+        inner = target.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            problems.append(Problem(where=f"--set {override}", message=f"{parent!r} holds {inner!r}, not a mapping"))
+            return
+        target = inner
+    parsed = parse_yaml(text)
+    target[leaf] = text if parsed.problems else parsed.value
+
+
+def _validate(
+    values: dict[str, Any], document: YamlDocument, path: Path, problems: list[Problem]
+) -> Job | None:
+    kind = values.get("kind")
+    if kind not in JOB_KINDS:
+        line = document.line(("kind",))
+        problems.append(Problem(where=f"{path}:{line} kind", message=f"found {kind!r}, allowed: {sorted(JOB_KINDS)}"))
+        return None
+    try:
+        return JOB_KINDS[kind].model_validate(values)
+    except ValidationError as error:
+        for item in error.errors():
+            where = f"{path}:{document.line(item['loc'])} {'.'.join(map(str, item['loc']))}"
+            problems.append(Problem(where=where.strip(), message=_explain(item, kind)))
+        return None
+
+
+def _explain(item: Any, kind: str) -> str:
+    location, message = item["loc"], str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(kind, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
+        return f"unknown key {location[-1]!r}; {hint}"
+    if item["type"] == "missing":
+        return "missing; add it"
+    found = item["input"]
+    return message if isinstance(found, dict) else f"{message}, found {found!r}"
+
+
+def _fields_at(kind: str, location: Sequence[Any]) -> list[str]:
+    model: Any = JOB_KINDS[kind]
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((item for item in candidates if hasattr(item, "model_fields")), None)
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def _with_absolute_paths(job: Job, path: Path) -> Job:
+    """Resolve the data root and the space against the job file's folder."""
+    updates: dict[str, Any] = {}
+    if job.data.root is not None:
+        root = (path.parent / job.data.root.expanduser()).resolve()
+        updates["data"] = job.data.model_copy(update={"root": root})
+    if isinstance(job, SweepJob):
+        space = find_file(job.space, kind="search_spaces", beside=path.parent)
+        if space is None:
+            names = ", ".join(builtin_names("search_spaces"))
+            message = f"found no space {job.space!r}; give a path relative to the job file, or one of: {names}"
+            raise InvalidJob([Problem(where=f"{path} space", message=message)])
+        updates["space"] = str(space)
+    return job.model_copy(update=updates)

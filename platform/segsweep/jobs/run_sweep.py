@@ -1,0 +1,274 @@
+"""Run a sweep job: check, prepare data, search, record, draw."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from segsweep.data.shards import ShardSet, cached
+from segsweep.distributed.controller import Budget, SweepListener
+from segsweep.distributed.sweep import JOURNAL, SweepOutcome, SweepPlan, run_sweep
+from segsweep.errors import InvalidJob, Problem
+from segsweep.jobs.check import check_job, sweep_space
+from segsweep.jobs.environment import environment
+from segsweep.jobs.result import SweepResult
+from segsweep.jobs.spec import DataSettings, SweepJob
+from segsweep.pareto.front import front_of, objective_values
+from segsweep.pareto.hypervolume import hypervolume, reference_point
+from segsweep.records import CostReport, Evaluation, Objective, Score
+from segsweep.reporting.figures import pareto_figure
+from segsweep.reporting.tables import evaluations_table, front_markdown
+from segsweep.search.space import SearchSpace
+from segsweep.tracking.background import BackgroundTracker
+from segsweep.tracking.mlflow_tracker import MlflowTracker
+from segsweep.tracking.tracker import SweepInfo, Tracker
+from segsweep.trial import TrialTask
+
+LATEST = "latest"
+MAY_CHANGE = ("out", "tracking")  # settings of a job that a resume may change
+MAY_CHANGE_IN_SWEEP = ("trials", "max_minutes", "max_infeasible")
+
+
+def run_sweep_job(
+    job: SweepJob,
+    *,
+    where: str = "job",
+    resume: str | None = None,
+    sweep_id: str | None = None,
+    listeners: Sequence[SweepListener] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> SweepResult:
+    """Run a sweep to its end, or until Ctrl-C.
+
+    Args:
+        job: The checked job.
+        where: Name of the job in messages.
+        resume: Id of an interrupted sweep, or ``latest``.
+        sweep_id: Name of a new sweep; by default the job's name and the time.
+        listeners: Told of every event, for example a progress display.
+        say: Takes one line of news at a time.
+
+    Raises:
+        InvalidInput: If the job is wrong; nothing has started then.
+        DataError: If the data cannot be prepared, or a journal does not fit.
+    """
+    check_job(job, where=where)
+    folder = _folder(job, resume, sweep_id)
+    space = sweep_space(job)
+    tracker = BackgroundTracker(lambda: MlflowTracker(tracking_uri(job), experiment=experiment_name(job)))
+    try:
+        shards = prepared(job.data, job.out, say=say)
+        folder.mkdir(parents=True, exist_ok=True)
+        _remember(job, folder)
+        tracker.start_sweep(_info(job, space, shards, folder.name))
+        say(f"sweep {folder.name}: {job.sweep.trials} trials, at most {job.recipe.epochs} epochs each")
+        outcome = run_sweep(
+            sweep_plan(job, space, shards, folder),
+            listeners=[TrackerListener(tracker), *listeners],
+            resume=resume is not None,
+        )
+        return _conclude(job, folder, shards, outcome, tracker)
+    finally:
+        tracker.close()
+
+
+def prepared(data: DataSettings, out: Path, *, say: Callable[[str], None]) -> ShardSet:
+    """The data as shards: prepared once in the job's ``out`` folder, found again afterwards."""
+    size = f" at {data.size[0]}x{data.size[1]}" if data.size else ""
+    say(f"data {data.source}{size}: prepared once, in {out / 'data'}")
+    return cached(data.source, root=data.root, size=data.size, cache=out / "data", options=data.options)
+
+
+def sweep_plan(job: SweepJob, space: SearchSpace, shards: ShardSet, folder: Path) -> SweepPlan:
+    """The plan of a job."""
+    sweep = job.sweep
+    cpus = sweep.cpus_per_trial or max(1, (os.cpu_count() or 1) // sweep.workers)
+    task = TrialTask(
+        space=space,
+        fixed=job.fixed,
+        recipe=job.recipe,
+        shards=shards.path.resolve(),
+        scratch=(job.out / "machine").resolve(),
+        seed=sweep.seed,
+        rung_epochs=frozenset(sweep.rungs),
+        speed=job.speed,
+        threads=cpus,
+        share_machine=sweep.workers > 1,
+    )
+    return SweepPlan(
+        folder=folder,
+        task=task,
+        budget=Budget(
+            trials=sweep.trials, max_infeasible=sweep.max_infeasible, max_minutes=sweep.max_minutes
+        ),
+        seed=sweep.seed,
+        sampler=sweep.sampler,
+        use_seeds=sweep.use_seeds,
+        objectives=sweep.objective_records(),
+        rungs=tuple(epoch / job.recipe.epochs for epoch in sweep.rungs),
+        eta=sweep.eta,
+        workers=sweep.workers,
+        cpus_per_trial=cpus,
+        gpus_per_trial=sweep.gpus_per_trial,
+        num_cpus=max(cpus * sweep.workers, os.cpu_count() or 1),
+    )
+
+
+def tracking_uri(job: Any) -> str:
+    """The job's MLflow store; by default an SQLite file in its ``out`` folder."""
+    return job.tracking.uri or f"sqlite:///{(job.out / 'mlflow.db').resolve()}"
+
+
+def experiment_name(job: Any) -> str:
+    """The job's MLflow experiment: one per sweep family, by default the job's name."""
+    return job.tracking.experiment or job.name
+
+
+class TrackerListener:
+    """Tells a tracker what a sweep does."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def trial_started(self, stub: Evaluation) -> None:
+        """Open the trial's run."""
+        self._tracker.trial_started(stub.trial_id, stub.number, stub.point, stub.source)
+
+    def trial_cost(self, stub: Evaluation, cost: CostReport) -> None:
+        """Record the cost."""
+        self._tracker.trial_cost(stub.trial_id, cost)
+
+    def trial_score(self, stub: Evaluation, score: Score) -> None:
+        """Record a validation."""
+        self._tracker.trial_score(stub.trial_id, score)
+
+    def trial_finished(self, evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> None:
+        """Record the end, and the front if it may have changed."""
+        self._tracker.trial_finished(evaluation)
+        if evaluation.miou is not None:
+            self._tracker.front_updated(tuple(evaluations))
+
+
+def _folder(job: SweepJob, resume: str | None, sweep_id: str | None) -> Path:
+    sweeps = job.out / "sweeps"
+    if resume is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        return sweeps / (sweep_id or f"{job.name}-{stamp}")
+    if resume != LATEST:
+        folder = sweeps / resume
+        if not (folder / JOURNAL).is_file():
+            raise InvalidJob([Problem(where="--resume", message=f"{folder} holds no sweep; see {sweeps} for ids")])
+        return folder
+    started = sorted(path.parent for path in sweeps.glob(f"{job.name}-*/{JOURNAL}"))
+    if not started:
+        raise InvalidJob([Problem(where="--resume", message=f"no sweep of {job.name!r} in {sweeps} to resume")])
+    return started[-1]
+
+
+def _remember(job: SweepJob, folder: Path) -> None:
+    """Keep the job beside the journal; a resumed sweep must be the same search."""
+    path = folder / "job.json"
+    now = job.model_dump(mode="json")
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [
+            key
+            for key in sorted(now.keys() | before.keys())
+            if key not in MAY_CHANGE and _fixed_part(now.get(key)) != _fixed_part(before.get(key))
+        ]
+        if changed:
+            raise InvalidJob(
+                [
+                    Problem(
+                        where=f"--resume {folder.name}",
+                        message=f"{key} changed since the sweep began; undo that, or start a new sweep",
+                    )
+                    for key in changed
+                ]
+            )
+    path.write_text(json.dumps(now, indent=1))
+    shutil.copyfile(job.space, folder / "space.yaml")
+
+
+def _fixed_part(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: item for key, item in value.items() if key not in MAY_CHANGE_IN_SWEEP}
+
+
+def _info(job: SweepJob, space: SearchSpace, shards: ShardSet, sweep_id: str) -> SweepInfo:
+    size = shards.size or (0, 0)
+    return SweepInfo(
+        sweep_id=sweep_id,
+        name=sweep_id,
+        method=space.method,
+        objectives=job.sweep.objective_records(),
+        params={
+            "space": space.name,
+            "space_digest": space.digest,
+            "data": job.data.source,
+            "data_digest": shards.digest,
+            "input_size": f"{size[0]}x{size[1]}",
+            "num_classes": shards.info.num_classes,
+            "epochs": job.recipe.epochs,
+            "rungs": json.dumps(list(job.sweep.rungs)),
+            "trials": job.sweep.trials,
+            "sampler": job.sweep.sampler,
+            "seed": job.sweep.seed,
+            "workers": job.sweep.workers,
+        },
+        artifacts={
+            "space.yaml": Path(job.space).read_text(),
+            "job.json": json.dumps(job.model_dump(mode="json"), indent=1),
+            "environment.json": json.dumps(environment(), indent=1),
+        },
+        reference=dict(job.sweep.reference),
+    )
+
+
+def _conclude(
+    job: SweepJob, folder: Path, shards: ShardSet, outcome: SweepOutcome, tracker: BackgroundTracker
+) -> SweepResult:
+    """Write tables and figure, record the final front."""
+    import pyarrow.parquet as pq
+
+    evaluations, objectives = outcome.evaluations, job.sweep.objective_records()
+    front = tuple(front_of(evaluations, objectives))
+    reference, volume = _hypervolume(evaluations, objectives, job.sweep.reference)
+    pq.write_table(evaluations_table(evaluations), folder / "evaluations.parquet")
+    (folder / "front.md").write_text(front_markdown(evaluations, objectives))
+    figure = None
+    if front:
+        figure = pareto_figure(evaluations, objectives, f"{folder.name}", folder / "pareto.png")
+    tracker.sweep_finished(evaluations, {"pareto.png": figure} if figure else {})
+    return SweepResult(
+        sweep_id=folder.name,
+        folder=folder,
+        objectives=objectives,
+        evaluations=evaluations,
+        front=front,
+        hypervolume=volume,
+        reference=reference,
+        interrupted=outcome.interrupted,
+        exhausted=outcome.exhausted,
+        mlflow=tracker.close(),
+        figure=figure,
+    )
+
+
+def _hypervolume(
+    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], given: Mapping[str, float]
+) -> tuple[dict[str, float], float]:
+    """Reference point by metric, and the front's hypervolume there (0 without a complete trial)."""
+    _, values = objective_values(evaluations, objectives)
+    if len(values) == 0:
+        return dict(given), 0.0
+    corner = reference_point(evaluations, objectives, given=given)
+    names = [objective.metric for objective in objectives]
+    volume = hypervolume(values, corner, [objective.maximize for objective in objectives])
+    return dict(zip(names, map(float, corner), strict=True)), volume

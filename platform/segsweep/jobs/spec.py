@@ -1,0 +1,170 @@
+"""What a user writes in a job file, field by field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from segsweep.cost.measure import SpeedConditions
+from segsweep.records import DEFAULT_OBJECTIVES, Objective
+from segsweep.training.recipe import Recipe
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Written):
+    """Which data, where it lies, and the size at which it is prepared once.
+
+    Attributes:
+        source: Key of ``DATASETS``.
+        root: The data set's folder, relative to the job file; sources without files need none.
+        size: Height and width in pixels to which images and labels are resized when prepared.
+        options: Settings of the source, for example ``{train: 64}`` of ``synthetic``.
+    """
+
+    source: str
+    root: Path | None = None
+    size: Size | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ObjectiveSettings(_Written):
+    """One objective of a sweep."""
+
+    metric: Literal[
+        "miou", "macs", "num_params", "images_per_second", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99"
+    ]
+    direction: Literal["maximize", "minimize"]
+
+
+class ConstraintSettings(_Written):
+    """A constraint added to those of the space."""
+
+    name: str
+    require: str
+    why: str
+
+
+class SweepSettings(_Written):
+    """How points are proposed, stopped and scheduled.
+
+    Attributes:
+        trials: Trials to train; infeasible proposals do not count.
+        rungs: Epochs after which trials may be stopped, rising, below ``recipe.epochs``.
+        eta: One trial in ``eta`` goes on at a rung.
+        workers: Trials at the same time.
+        cpus_per_trial: CPUs of one trial, also its torch threads; default: all cores / workers.
+        gpus_per_trial: GPUs of one trial; may be a fraction.
+        max_minutes: After this no new trial begins.
+        reference: Corner of the hypervolume by metric; give the costs if sweeps are to be compared.
+    """
+
+    trials: int = Field(ge=1)
+    seed: int = 0
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    use_seeds: bool = True
+    rungs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    eta: float = Field(default=3.0, gt=1)
+    workers: int = Field(default=1, ge=1)
+    cpus_per_trial: int | None = Field(default=None, ge=1)
+    gpus_per_trial: float = Field(default=0.0, ge=0)
+    max_infeasible: int = Field(default=200, ge=1)
+    max_minutes: float | None = Field(default=None, gt=0)
+    objectives: tuple[ObjectiveSettings, ...] = Field(
+        default=tuple(ObjectiveSettings(metric=o.metric, direction=o.direction) for o in DEFAULT_OBJECTIVES),
+        min_length=2,
+        max_length=4,
+    )
+
+    reference: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _rungs_rise(self) -> SweepSettings:
+        if list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError(f"rungs {list(self.rungs)} must rise without repeats, for example [2, 6]")
+        return self
+
+    def objective_records(self) -> tuple[Objective, ...]:
+        """The objectives as records."""
+        return tuple(Objective(metric=o.metric, direction=o.direction) for o in self.objectives)
+
+
+class TrackingSettings(_Written):
+    """Where MLflow records go; by default an SQLite file in the job's ``out`` folder."""
+
+    uri: str | None = None
+    experiment: str | None = None
+
+
+class ScalingSettings(_Written):
+    """Workers that train one model together."""
+
+    workers: int = Field(default=1, ge=1)
+    cpus_per_worker: int = Field(default=1, ge=1)
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    max_failures: int = Field(default=2, ge=0)
+
+
+class _Job(_Written):
+    name: Name
+    data: DataSettings
+    out: Path = Path("segsweep-runs")
+
+
+class SweepJob(_Job):
+    """A search over a space (``kind: sweep``)."""
+
+    kind: Literal["sweep"] = "sweep"
+    space: str
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    recipe: Recipe = Field(default_factory=Recipe)
+    sweep: SweepSettings
+    speed: SpeedConditions | None = Field(default_factory=SpeedConditions)
+    constraints: tuple[ConstraintSettings, ...] = ()
+    tracking: TrackingSettings = Field(default_factory=TrackingSettings)
+
+    @model_validator(mode="after")
+    def _rungs_before_the_end(self) -> SweepJob:
+        late = [epoch for epoch in self.sweep.rungs if epoch >= self.recipe.epochs]
+        if late:
+            raise ValueError(f"sweep.rungs {late} must lie below recipe.epochs = {self.recipe.epochs}")
+        needs_speed = {"images_per_second", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99"}
+        wanted = [o.metric for o in self.sweep.objectives if o.metric in needs_speed]
+        if wanted and self.speed is None:
+            raise ValueError(f"objectives {wanted} need `speed:` conditions; remove `speed: null`")
+        return self
+
+
+class TrainJob(_Job):
+    """The full training of one point (``kind: train``)."""
+
+    kind: Literal["train"] = "train"
+    method: str
+    preset: str | None = None
+    point: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    recipe: Recipe = Field(default_factory=Recipe)
+    seed: int = 0
+    speed: SpeedConditions | None = Field(default_factory=SpeedConditions)
+    scaling: ScalingSettings = Field(default_factory=ScalingSettings)
+    tracking: TrackingSettings = Field(default_factory=TrackingSettings)
+
+
+class PrepareJob(_Job):
+    """A data set turned into shards once (``kind: prepare``)."""
+
+    kind: Literal["prepare"] = "prepare"
+
+
+Job = SweepJob | TrainJob | PrepareJob
+JOB_KINDS: dict[str, type[SweepJob] | type[TrainJob] | type[PrepareJob]] = {
+    "sweep": SweepJob,
+    "train": TrainJob,
+    "prepare": PrepareJob,
+}

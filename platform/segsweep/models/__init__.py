@@ -1,0 +1,1 @@
+"""Networks, decomposed into backbones, necks and heads; methods put them together."""

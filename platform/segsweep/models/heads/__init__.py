@@ -1,0 +1,1 @@
+"""Parts that turn a pyramid into logits."""

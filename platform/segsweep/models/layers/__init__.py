@@ -1,0 +1,1 @@
+"""Convolutions, norms and resizing that every part is made of."""

@@ -1,0 +1,1 @@
+"""Parts between backbone and head: pyramid in, pyramid of one width out."""

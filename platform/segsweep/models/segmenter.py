@@ -1,0 +1,68 @@
+"""Backbone, neck and head in a row."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from segsweep.errors import ImageSizeError
+from segsweep.models.interface import SegmentationOutput
+
+
+class Segmenter(nn.Module):
+    """A segmentation network without branches.
+
+    Args:
+        backbone: Images to pyramid.
+        neck: Pyramid to pyramid of one width.
+        head: Pyramid to logits.
+        levels: Finest and coarsest level that neck and head work on.
+        num_classes: Number of classes.
+
+    Attributes:
+        stride: Stride of the logits.
+        num_classes: Number of classes.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        *,
+        levels: tuple[int, int],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        self.bottom_level, self.top_level = levels
+        self.stride: int = 2**self.bottom_level
+        self.num_classes = num_classes
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        """Segment a batch of images of any size that leaves the coarsest level something to see.
+
+        Args:
+            images: Normalised RGB, ``(B, 3, H, W)``; level l has ``ceil(H / 2**l) x ceil(W / 2**l)`` pixels.
+
+        Returns:
+            Logits at ``stride``; ``semantic_logits(size)`` gives ``(B, K, H, W)``.
+
+        Raises:
+            ImageSizeError: If the coarsest level would be smaller than one pixel.
+        """
+        self._check_size(images)
+        pyramid = self.backbone(images)  # {2: (B, C2, H/4, W/4), ..., 5: (B, C5, H/32, W/32)}
+        pyramid = self.neck(pyramid)  # levels bottom..top, one width
+        return SegmentationOutput(logits=self.head(pyramid))
+
+    def _check_size(self, images: Tensor) -> None:
+        height, width = images.shape[-2:]
+        smallest = 2 ** (self.top_level - 1) + 1  # below that, the level under the top has one pixel already
+        if min(height, width) < smallest:
+            fitting = (min(height, width) - 1).bit_length()
+            raise ImageSizeError(
+                f"an image of {height}x{width} pixels leaves level {self.top_level} less than one pixel; "
+                f"use images of at least {smallest} pixels a side or a top level of at most {fitting}"
+            )

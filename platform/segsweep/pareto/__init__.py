@@ -1,0 +1,1 @@
+"""Fronts and hypervolumes of several objectives, with numpy only."""

@@ -1,0 +1,229 @@
+"""A sweep in MLflow: parent run = sweep, child run = trial, and one ``front`` run that draws the fronts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segsweep.pareto.front import front_of
+from segsweep.records import CostReport, Evaluation, Point, Score
+from segsweep.tracking import comparison, trial_runs, views
+from segsweep.tracking.artifacts import attach
+from segsweep.tracking.background import BackgroundRunLogger, BackgroundTracker
+from segsweep.tracking.fronts import fixed_reference, progress, ranks
+from segsweep.tracking.run_logger import MlflowRunLogger
+from segsweep.tracking.run_writer import RunWriter
+from segsweep.tracking.store import ensure_experiment, open_client, resolve_uri, ui_base
+from segsweep.tracking.tracker import MlflowLink, ParamValue, SweepInfo
+from segsweep.tracking.trial_runs import COLOR, RUN_KIND, STATUS, SWEEP_ID, TrialRuns
+
+__all__ = ["BackgroundRunLogger", "BackgroundTracker", "MlflowRunLogger", "MlflowTracker"]
+
+_STEPPED = ("hypervolume", "hypervolume_scaled", "front_size")
+
+
+class MlflowTracker:
+    """Writes a sweep with explicit run ids; every call may be repeated without harm.
+
+    Calls collect what is to be written; ``flush``, ``trial_finished``, ``sweep_finished`` and ``close``
+    write it. The first call connects, and the next one tries again if that failed. Wrap it in a
+    ``BackgroundTracker`` wherever time matters.
+    """
+
+    def __init__(self, tracking_uri: str, *, experiment: str) -> None:
+        self._uri = resolve_uri(tracking_uri)
+        self._experiment = experiment
+        self._experiment_id = ""
+        self._client: Any = None
+        self._info: SweepInfo | None = None
+        self._parent: RunWriter | None = None
+        self._trials: TrialRuns | None = None
+        self._costs: dict[str, CostReport] = {}
+        self._color = ""
+        self._finished = False
+        self._now: int | None = None
+
+    def at(self, timestamp_ms: int | None) -> None:
+        """State when the next events happened, if that was not just now."""
+        self._now = timestamp_ms
+
+    def start_sweep(self, info: SweepInfo) -> None:
+        """Open the parent run; params, space, job and environment are attached once."""
+        self._info = info
+        parent = self._connected()[0]
+        parent.reopen_status()
+        parent.params({**info.params, **_conventions(info)})
+        parent.tags({STATUS: "running"})
+        parent.flush()
+        if not comparison.has_page(self._client, self._experiment_id):
+            self._write_page(())
+
+    def trial_started(self, trial_id: str, number: int, point: Point, source: str) -> None:
+        """Open the child run of a trial; its params are the point."""
+        self._connected()[1].started(trial_id, number=number, point=point, source=source, at=self._time())
+
+    def trial_cost(self, trial_id: str, cost: CostReport) -> None:
+        """Record what the trial's model costs."""
+        self._costs[trial_id] = cost
+        self._connected()[1].cost(trial_id, cost, at=self._time())
+
+    def trial_score(self, trial_id: str, score: Score) -> None:
+        """Record one validation of a trial."""
+        self._connected()[1].score(trial_id, score, at=self._time())
+
+    def trial_finished(self, evaluation: Evaluation) -> None:
+        """Record how a trial ended and end its run."""
+        self._connected()[1].finished(evaluation, at=self._time())
+
+    def front_updated(self, evaluations: Sequence[Evaluation]) -> None:
+        """Record membership, ranks, hypervolume and size of the front of all trials that ended so far."""
+        parent, trials = self._connected()
+        objectives = self._sweep().objectives
+        trials.ranked(ranks(evaluations, objectives), step=len(evaluations), at=self._time())
+        reference = self._reference(evaluations)
+        if reference is None:
+            return
+        for finished in range(1, len(evaluations) + 1):
+            if not parent.has_metric("hypervolume", finished):
+                values = progress(evaluations[:finished], objectives, reference)
+                parent.metrics(values, step=finished, timestamp_ms=self._time())
+
+    def sweep_finished(self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path]) -> None:
+        """Write every trial again where something was lost, then front run, views, figures and the end."""
+        parent, trials = self._connected()
+        for evaluation in evaluations:
+            trials.finished(evaluation, at=self._time())
+        self.front_updated(evaluations)
+        trials.abandon("the sweep ended before this trial did", at=self._time())
+        parent.tags({comparison.TRIALS: comparison.count_by_status(evaluations)})
+        self.flush()
+        comparison.write_front_run(
+            self._client,
+            self._experiment_id,
+            evaluations,
+            info=self._sweep(),
+            color=self._color,
+            reference=self._reference(evaluations),
+            at=self._time(),
+        )
+        for name, path in figures.items():
+            attach(self._client, parent.run_id, name, path)
+        self._write_page(list(dict.fromkeys(axis for evaluation in evaluations for axis in evaluation.point)))
+        parent.tags({STATUS: "complete"})
+        parent.terminate("FINISHED", timestamp_ms=self._time())
+        self._finished = True
+
+    def flush(self) -> None:
+        """Write what is collected: one call per run that has something new."""
+        if self._trials is not None and self._parent is not None:
+            self._trials.flush()
+            self._parent.flush()
+
+    @property
+    def pending(self) -> int:
+        """Number of entries that are not written yet."""
+        return sum(part.pending for part in (self._parent, self._trials) if part is not None)
+
+    def link(self) -> MlflowLink:
+        """Where the sweep is, as far as it is known now."""
+        known = bool(self._experiment_id)
+        return MlflowLink(
+            tracking_uri=self._uri,
+            experiment_id=self._experiment_id,
+            parent_run_id=self._parent.run_id if self._parent else "",
+            url=views.comparison_url(ui_base(self._uri), self._experiment_id) if known else "",
+        )
+
+    def close(self) -> MlflowLink:
+        """Write what is left; a sweep that was not finished is marked as interrupted and can be resumed."""
+        if self._parent is not None and self._trials is not None and not self._finished:
+            self._trials.abandon("the sweep was interrupted", at=self._time())
+            self._parent.tags({STATUS: "interrupted"})
+            self._parent.terminate("KILLED", timestamp_ms=self._time())
+        self.flush()
+        return self.link()
+
+    def _time(self) -> int:
+        return self._now if self._now is not None else time.time_ns() // 1_000_000
+
+    def _sweep(self) -> SweepInfo:
+        if self._info is None:
+            raise RuntimeError("start_sweep must be the first call to a tracker")
+        return self._info
+
+    def _connected(self) -> tuple[RunWriter, TrialRuns]:
+        info = self._sweep()
+        if self._client is None:
+            self._client = open_client(self._uri)
+        if not self._experiment_id:
+            self._experiment_id = ensure_experiment(self._client, self._uri, self._experiment)
+        if self._parent is None:
+            self._parent = self._open_parent(info)
+        if self._trials is None:
+            self._trials = TrialRuns(
+                self._client,
+                self._experiment_id,
+                info=info,
+                parent_run_id=self._parent.run_id,
+                color=self._color,
+            )
+        return self._parent, self._trials
+
+    def _open_parent(self, info: SweepInfo) -> RunWriter:
+        sweeps = trial_runs.search(self._client, self._experiment_id, kind="sweep")
+        for index, run in enumerate(sweeps):
+            if run.data.tags[SWEEP_ID] == info.sweep_id:
+                self._color = run.data.tags.get(COLOR, trial_runs.sweep_color(index))
+                return RunWriter.reopen(self._client, run, stepped=_STEPPED)
+        self._color = trial_runs.sweep_color(len(sweeps))
+        tags = {
+            RUN_KIND: "sweep",
+            SWEEP_ID: info.sweep_id,
+            "segsweep.method": info.method,
+            COLOR: self._color,
+        }
+        run = self._client.create_run(
+            self._experiment_id, start_time=self._time(), tags=tags, run_name=info.name
+        )
+        for name, text in info.artifacts.items():
+            self._client.log_text(run.info.run_id, text, name)
+        return RunWriter.reopen(self._client, run, stepped=())
+
+    def _reference(self, evaluations: Sequence[Evaluation]) -> dict[str, float] | None:
+        """Corner of the hypervolume by metric; ``None`` before the first complete trial."""
+        info, parent = self._sweep(), self._connected()[0]
+        recorded = parent.tag(comparison.REFERENCE)
+        if recorded:
+            return dict(json.loads(recorded))
+        if not front_of(evaluations, info.objectives):
+            return None
+        shared = comparison.shared_reference(self._client, self._experiment_id)
+        reference = fixed_reference(
+            evaluations, list(self._costs.values()), info.objectives, given={**shared, **info.reference}
+        )
+        parent.tags({comparison.REFERENCE: json.dumps(reference)})
+        if not shared:
+            comparison.share_reference(self._client, self._experiment_id, reference)
+        return reference
+
+    def _write_page(self, axes: Sequence[str]) -> None:
+        comparison.write_page(
+            self._client, self._experiment_id, objectives=self._sweep().objectives, axes=axes, at=self._time()
+        )
+
+
+def _conventions(info: SweepInfo) -> dict[str, ParamValue]:
+    return {
+        "method": info.method,
+        "objectives": ", ".join(f"{objective.direction} {objective.metric}" for objective in info.objectives),
+        "convention.macs": "per image, 1 MAC = 2 FLOPs, matmuls included; gmacs = macs / 1e9",
+        "convention.miou": "one confusion matrix over the validation split, in [0, 1]; miou_pct = 100 x miou",
+        "convention.miou_final": "only complete trials have miou; every validation is in val_miou",
+        "convention.hypervolume": (
+            f"stored units of the objectives, corner in the tag {comparison.REFERENCE}; "
+            "hypervolume_scaled = hypervolume / product of the minimised corners"
+        ),
+    }

@@ -1,0 +1,192 @@
+"""The child runs of a sweep: one per trial, found again by its tag when a sweep is resumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
+from segsweep.tracking.run_writer import RunWriter
+from segsweep.tracking.tracker import SweepInfo
+from segsweep.tracking.units import rounded
+
+SWEEP_ID = "segsweep.sweep_id"
+TRIAL_ID = "segsweep.trial_id"
+RUN_KIND = "segsweep.run_kind"
+STATUS = "segsweep.status"
+REASON = "segsweep.reason"
+COLOR = "mlflow.runColor"
+
+RUN_STATUS = {
+    TrialStatus.COMPLETE: "FINISHED",
+    TrialStatus.STOPPED: "KILLED",
+    TrialStatus.INFEASIBLE: "KILLED",
+    TrialStatus.FAILED: "FAILED",
+}
+_STEPPED = ("val_miou", "train_loss")
+# Okabe and Ito's colours without yellow and black: told apart by colour-blind readers, one per sweep
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def sweep_color(index: int) -> str:
+    """The colour of the ``index``-th sweep of an experiment."""
+    return _PALETTE[index % len(_PALETTE)]
+
+
+def pale(color: str, share: float = 0.72) -> str:
+    """The colour mixed with white: for what is not on the front."""
+    channels = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+    return "#" + "".join(f"{round(channel + (255 - channel) * share):02X}" for channel in channels)
+
+
+def search(client: Any, experiment_id: str, *, kind: str, sweep_id: str | None = None) -> list[Any]:
+    """All active runs of a kind, oldest first."""
+    clauses = [f"tags.`{RUN_KIND}` = '{kind}'"]
+    if sweep_id is not None:
+        clauses.append(f"tags.`{SWEEP_ID}` = '{sweep_id}'")
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=" and ".join(clauses),
+            max_results=1000,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+class TrialRuns:
+    """Writes trials; the caller gives the time of each event in ms since the epoch."""
+
+    def __init__(
+        self, client: Any, experiment_id: str, *, info: SweepInfo, parent_run_id: str, color: str
+    ) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._info = info
+        self._parent_run_id = parent_run_id
+        self._color = color
+        self._ranks: dict[str, int] = {}
+        self._writers = {
+            run.data.tags[TRIAL_ID]: RunWriter.reopen(client, run, stepped=_STEPPED)
+            for run in search(client, experiment_id, kind="trial", sweep_id=info.sweep_id)
+            if TRIAL_ID in run.data.tags
+        }
+
+    @property
+    def pending(self) -> int:
+        """Number of entries that are not written yet."""
+        return sum(writer.pending for writer in self._writers.values())
+
+    def started(self, trial_id: str, *, number: int, point: Point, source: str, at: int) -> None:
+        """Open the trial's run, or the one that it had before the sweep was interrupted."""
+        writer = self._writer(trial_id, number=number, at=at)
+        writer.reopen_status()
+        writer.params(point)
+        writer.tags({STATUS: "running", "segsweep.source": source})
+
+    def cost(self, trial_id: str, cost: CostReport, *, at: int) -> None:
+        """Record exact cost and, where measured, speed."""
+        self._writer(trial_id, at=at).metrics(_cost_metrics(cost), step=0, timestamp_ms=at)
+
+    def score(self, trial_id: str, score: Score, *, at: int) -> None:
+        """Record one validation with its epoch as the step."""
+        values = {"val_miou": score.miou, "train_loss": score.train_loss}
+        self._writer(trial_id, at=at).metrics(values, step=score.epoch, timestamp_ms=at)
+
+    def finished(self, evaluation: Evaluation, *, at: int) -> None:
+        """Record how the trial ended, with everything that an earlier call may have lost."""
+        writer = self._writer(evaluation.trial_id, number=evaluation.number, at=at)
+        writer.params(evaluation.point)
+        if evaluation.cost is not None:
+            self.cost(evaluation.trial_id, evaluation.cost, at=at)
+        for score in evaluation.scores:
+            self.score(evaluation.trial_id, score, at=at)
+        final = {"fidelity": evaluation.fidelity, "trial_seconds": evaluation.seconds}
+        if evaluation.miou is not None:  # only of a complete trial: a low-fidelity mIoU is not a result
+            final.update({"miou": evaluation.miou, **dict([rounded("miou", evaluation.miou)])})
+        writer.metrics(final, step=0, timestamp_ms=at)
+        writer.tags(
+            {
+                STATUS: str(evaluation.status),
+                REASON: evaluation.reason,
+                "segsweep.source": evaluation.source,
+                "segsweep.point": evaluation.point.key,
+            }
+        )
+        writer.terminate(RUN_STATUS[evaluation.status], timestamp_ms=at)
+
+    def ranked(self, ranks: dict[str, int], *, step: int, at: int) -> None:
+        """Set front membership, rank and colour of every trial; what did not change is not sent.
+
+        ``step`` must grow: of two values at one step MLflow shows the larger, not the later.
+        """
+        for trial_id, writer in self._writers.items():
+            rank = ranks.get(trial_id)
+            member = rank == 0
+            writer.tags(
+                {
+                    "pareto.front": "true" if member else "false",
+                    "pareto.rank": "none" if rank is None else str(rank),
+                    COLOR: self._color if member else pale(self._color),
+                }
+            )
+            if rank is not None and self._ranks.get(trial_id) != rank:
+                self._ranks[trial_id] = rank
+                writer.metrics({"pareto_rank": rank}, step=step, timestamp_ms=at)
+
+    def abandon(self, reason: str, *, at: int) -> None:
+        """End the runs that are still open: their trials never told how they ended."""
+        for writer in self._writers.values():
+            if writer.status == "RUNNING":
+                writer.tags({STATUS: "interrupted", REASON: reason})
+                writer.terminate("KILLED", timestamp_ms=at)
+
+    def flush(self) -> None:
+        """Write what is collected: one call per run that has something new."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def _writer(self, trial_id: str, *, number: int | None = None, at: int) -> RunWriter:
+        if trial_id not in self._writers:
+            self._writers[trial_id] = self._create(trial_id, number=number, at=at)
+        return self._writers[trial_id]
+
+    def _create(self, trial_id: str, *, number: int | None, at: int) -> RunWriter:
+        # the number first: the UI cuts long names at the end
+        label = f"t{number:03d}" if number is not None else trial_id
+        tags = {
+            "mlflow.parentRunId": self._parent_run_id,
+            RUN_KIND: "trial",
+            SWEEP_ID: self._info.sweep_id,
+            TRIAL_ID: trial_id,
+            STATUS: "running",
+            "segsweep.method": self._info.method,
+            "pareto.front": "false",
+            "pareto.rank": "none",
+            COLOR: pale(self._color),
+        }
+        run = self._client.create_run(
+            self._experiment_id, start_time=at, tags=tags, run_name=f"{label} {self._info.name}"
+        )
+        return RunWriter.reopen(self._client, run, stepped=())
+
+
+def _cost_metrics(cost: CostReport) -> dict[str, float]:
+    names = (
+        "macs",
+        "flops",
+        "num_params",
+        "images_per_second",
+        "latency_ms_p50",
+        "latency_ms_p90",
+        "latency_ms_p99",
+    )
+    values = {name: getattr(cost, name) for name in names}
+    stored = {name: float(value) for name, value in values.items() if value is not None}
+    readable = dict(rounded(name, value) for name, value in stored.items() if name in ("macs", "num_params"))
+    return {**stored, **readable}

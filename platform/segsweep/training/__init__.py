@@ -1,0 +1,1 @@
+"""Training in plain torch: recipe, optimisation, loop, inference, checkpoints. No Ray here."""

@@ -1,0 +1,37 @@
+"""Validation: one confusion matrix over a split, summed over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from segsweep.metrics.confusion import confusion_matrix
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, num_classes: int, device: torch.device
+) -> Tensor:
+    """Confusion matrix ``(K, K)``, int64, rows = truth, of single-scale whole-image inference.
+
+    Args:
+        model: Gives a ``SegmentationOutput`` for ``(B, 3, H, W)``; left in the mode it came in.
+        batches: Pairs of images (B, 3, H, W) and labels (B, H, W); each rank gives its own share.
+        num_classes: K.
+        device: Where the model lives.
+    """
+    was_training = model.training
+    model.eval()
+    matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    for images, labels in batches:
+        images = images.to(device, memory_format=torch.channels_last)
+        output = model(images)
+        predictions = output.semantic_logits(tuple(labels.shape[-2:])).argmax(1)
+        matrix += confusion_matrix(predictions, labels.to(device), num_classes=num_classes)
+    model.train(was_training)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(matrix)
+    return matrix.cpu()

@@ -1,0 +1,212 @@
+"""The training loop: one function of data, model, recipe and session; the same for 1 and N workers."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from segsweep.data.loader import EvalLoader, TrainLoader
+from segsweep.data.shards import ShardSet
+from segsweep.errors import DataError, TrainingDiverged
+from segsweep.losses.per_pixel import CrossEntropy, OhemCrossEntropy
+from segsweep.metrics.confusion import mean_iou
+from segsweep.records import Score
+from segsweep.training.batch_norm import synchronise_batch_norm
+from segsweep.training.checkpoint import load_checkpoint, save_checkpoint
+from segsweep.training.inference import evaluate
+from segsweep.training.optim import WeightAverage, build_optimizer, learning_rate
+from segsweep.training.recipe import Recipe
+from segsweep.training.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """What is trained on and when the scheduler is asked.
+
+    Attributes:
+        shards: Prepared data with splits ``train`` and ``val``.
+        recipe: Training recipe.
+        seed: Seeds data order and augmentation (initial weights are the caller's).
+        rung_epochs: Epochs after which the scheduler decides.
+        eval_batch_size: Images per validation batch.
+    """
+
+    shards: ShardSet
+    recipe: Recipe
+    seed: int = 0
+    rung_epochs: frozenset[int] = field(default_factory=frozenset)
+    eval_batch_size: int = 8
+
+
+def fit(model: nn.Module, schedule: Schedule, session: Session, *, device: torch.device) -> list[Score]:
+    """Train and validate after every epoch until the schedule or the session ends.
+
+    Args:
+        model: Segmentation model with its initial weights; trained in place.
+        schedule: Data, recipe and rungs.
+        session: Rank, world size and where scores go.
+        device: Where to train.
+
+    Returns:
+        The scores of all epochs, those of the checkpoint that was resumed included.
+
+    Raises:
+        TrainingDiverged: If a loss is not finite.
+        DataError: If a split is empty or smaller than one batch.
+    """
+    training = _Training(model, schedule, session, device)
+    if (path := session.checkpoint()) is not None:
+        training.restore(path)
+    before = training.scores[-1].seconds if training.scores else 0.0
+    started = time.perf_counter() - before
+    session.mark("first_step")
+    while training.epoch < schedule.recipe.epochs:
+        loss = training.train_epoch()
+        session.mark("last_step")
+        score = training.score(loss, seconds=time.perf_counter() - started)
+        training.scores.append(score)
+        if not session.report(score, training.save):
+            break
+    return training.scores
+
+
+class _Training:
+    """The state that a checkpoint holds: model, average, optimiser, epoch, scores."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, session: Session, device: torch.device) -> None:
+        recipe = schedule.recipe
+        self.schedule, self.session, self.device = schedule, session, device
+        self.recipe = recipe
+        self.num_classes = schedule.shards.info.num_classes
+        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if session.world_size > 1:
+            self.model = synchronise_batch_norm(self.model)
+        self.average = WeightAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.replica = self._replicate()
+        self.optimizer = build_optimizer(self.model, recipe)
+        self.loss = _build_loss(recipe)
+        self.loader = TrainLoader(
+            schedule.shards.dataset("train"),
+            batch_size=recipe.batch_size,
+            transform=recipe.augment,
+            seed=schedule.seed,
+            rank=session.rank,
+            world_size=session.world_size,
+        )
+        if self.loader.steps_per_epoch == 0:
+            raise DataError(
+                f"split 'train' holds {schedule.shards.counts.get('train', 0)} images, fewer than one batch of "
+                f"{recipe.batch_size}; lower recipe.batch_size"
+            )
+        self.validation = EvalLoader(
+            schedule.shards.dataset("val"),
+            batch_size=schedule.eval_batch_size,
+            rank=session.rank,
+            world_size=session.world_size,
+        )
+        self.epoch = 0
+        self.scores: list[Score] = []
+
+    def _replicate(self) -> nn.Module:
+        if self.session.world_size == 1:
+            return self.model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
+
+    def train_epoch(self) -> float:
+        """Train one epoch; returns the mean loss over all kept pixels' batches and ranks."""
+        self.model.train()
+        losses = []
+        first_step = self.epoch * self.loader.steps_per_epoch
+        for step, (images, labels) in enumerate(self.loader.epoch(self.epoch), start=first_step):
+            with self.session.training_step():
+                losses.append(self.train_step(step, images, labels))
+        self.epoch += 1
+        return math.fsum(losses) / len(losses)
+
+    def train_step(self, step: int, images: Tensor, labels: Tensor) -> float:
+        """One optimiser step on this rank's share of the batch; returns the loss over all ranks."""
+        rate = learning_rate(self.recipe, step, steps_per_epoch=self.loader.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images = images.to(self.device, memory_format=torch.channels_last)
+        labels = labels.to(self.device)
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bfloat16"
+        ):
+            output = self.replica(images)
+        logits = output.semantic_logits(tuple(labels.shape[-2:])).float()
+        pixel_loss = self.loss(logits, labels)
+        sums = torch.stack([pixel_loss.total.detach(), pixel_loss.count.to(logits.dtype)])
+        if self.session.world_size > 1:
+            dist.all_reduce(sums)
+        total, count = sums.tolist()
+        value = total / max(count, 1.0)
+        if not math.isfinite(value):
+            raise TrainingDiverged(
+                f"the training loss is {value} at step {step} (learning rate {rate:.3g}); lower recipe.lr "
+                f"or set recipe.warmup_epochs or recipe.clip_norm"
+            )
+        # DDP averages gradients over ranks; the loss is a mean over the kept pixels of all ranks.
+        loss = pixel_loss.total * (self.session.world_size / max(count, 1.0))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        return value
+
+    def score(self, loss: float, *, seconds: float) -> Score:
+        """Validate the averaged weights on the whole ``val`` split."""
+        model = self.average.model if self.average is not None else self.model
+        matrix = evaluate(model, self.validation, num_classes=self.num_classes, device=self.device)
+        return Score(
+            epoch=self.epoch,
+            fidelity=self.epoch / self.recipe.epochs,
+            miou=mean_iou(matrix),
+            train_loss=loss,
+            seconds=seconds,
+            is_rung=self.epoch in self.schedule.rung_epochs,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything that ``restore`` needs to go on exactly."""
+        state: dict[str, Any] = {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None,
+            "average_updates": 0,
+            "scores": [score.to_json() for score in self.scores],
+        }
+        if self.average is not None:
+            state["average"] = self.average.model.state_dict()
+            state["average_updates"] = self.average.updates
+        save_checkpoint(path, state)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of the same config and recipe."""
+        state = load_checkpoint(path)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+        self.scores = [Score(**score) for score in state["scores"]]
+        if self.average is not None and state["average"] is not None:
+            self.average.model.load_state_dict(state["average"])
+            self.average.updates = state["average_updates"]
+
+
+def _build_loss(recipe: Recipe) -> CrossEntropy | OhemCrossEntropy:
+    if recipe.loss == "ohem":
+        return OhemCrossEntropy(prob_threshold=recipe.ohem_threshold, min_kept=recipe.ohem_min_kept)
+    return CrossEntropy()

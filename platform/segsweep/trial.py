@@ -1,0 +1,264 @@
+"""One trial from point to evaluation: exact cost, gate, training at rising fidelity. No Ray here."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import nn
+
+from segsweep.cost.device_card import device_card
+from segsweep.cost.machine_lock import MachineLock
+from segsweep.cost.measure import SpeedConditions, exact_cost, measure_speed
+from segsweep.cost.speed_cache import SpeedCache
+from segsweep.data.shards import ShardSet, open_shards
+from segsweep.errors import InvalidPoint, Problem, SegsweepError
+from segsweep.models.interface import MethodConfig
+from segsweep.models.methods import METHODS
+from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
+from segsweep.search.space import SearchSpace
+from segsweep.training.loop import Schedule, fit
+from segsweep.training.recipe import Recipe
+from segsweep.training.session import Session
+
+T = TypeVar("T", bound=BaseModel)
+RECIPE_PREFIX = "recipe"
+REASON_LENGTH = 1500  # characters kept of an error in an evaluation; the log file has the rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """What all trials of a sweep share.
+
+    Attributes:
+        space: Gives the method and the constraints.
+        fixed: Nested values of the method's config that are not searched.
+        recipe: Base recipe; axes under ``recipe.`` override it.
+        shards: Folder of the prepared data.
+        seed: Seeds initial weights, data order and augmentation alike in every trial.
+        rung_epochs: Epochs after which the scheduler decides.
+        speed: Conditions of the speed measurement; ``None`` measures no speed.
+        scratch: Folder on this machine for the machine lock and the speed cache.
+        threads: Threads for torch; ``None`` leaves its default.
+        share_machine: Whether other trials run on the same machine at the same time.
+    """
+
+    space: SearchSpace
+    recipe: Recipe
+    shards: Path
+    scratch: Path
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    rung_epochs: frozenset[int] = frozenset()
+    speed: SpeedConditions | None = dataclasses.field(default_factory=SpeedConditions)
+    threads: int | None = None
+    share_machine: bool = False
+
+
+class OverConstraint(SegsweepError):
+    """The design's cost breaks a constraint of the space."""
+
+
+def build_configs(
+    method: str, values: Mapping[str, Any], *, fixed: Mapping[str, Any], recipe: Recipe
+) -> tuple[MethodConfig, Recipe]:
+    """Method config and recipe of a point.
+
+    Args:
+        method: Key of ``METHODS``.
+        values: Dotted axis name -> value.
+        fixed: Nested config values that the point may override.
+        recipe: Base recipe that axes under ``recipe.`` override.
+
+    Raises:
+        InvalidPoint: With every value that the config or the recipe refuses.
+    """
+    nested = copy.deepcopy(dict(fixed))
+    for axis, value in values.items():
+        *parents, leaf = axis.split(".")
+        target = nested
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = value
+    overrides = nested.pop(RECIPE_PREFIX, {})
+    problems: list[Problem] = []
+    config = _validated(METHODS[method], nested, "point", problems)
+    merged = _merge(recipe.model_dump(), overrides)
+    trained = _validated(Recipe, merged, f"point {RECIPE_PREFIX}", problems)
+    if config is None or trained is None:
+        raise InvalidPoint(problems)
+    return config, trained
+
+
+def _merge(base: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        inner = merged.get(key)
+        merged[key] = (
+            _merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def _validated(kind: type[T], values: Any, where: str, problems: list[Problem]) -> T | None:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        for item in error.errors():
+            path = ".".join(str(part) for part in item["loc"])
+            found = f", found {item['input']!r}" if not isinstance(item["input"], dict) else ""
+            problems.append(Problem(where=f"{where} {path}".strip(), message=f"{item['msg']}{found}"))
+        return None
+
+
+def evaluate_point(point: Point, task: TrialTask, session: Session, *, stub: Evaluation) -> Evaluation:
+    """Run one trial to its end; never raises for what goes wrong inside the trial.
+
+    Args:
+        point: The axis values.
+        task: What all trials share.
+        session: Receives the cost before the first training step, and every score.
+        stub: Carries trial id, number and source into the result.
+
+    Returns:
+        The evaluation: complete, stopped by the session, failed with its reason, or infeasible.
+    """
+    started = time.perf_counter()
+    recorder = _Recorder(session)
+    try:
+        status, reason = _run(point, task, recorder), ""
+        if status is TrialStatus.STOPPED:
+            reason = f"stopped by the scheduler at fidelity {recorder.scores[-1].fidelity:.3g}"
+    except OverConstraint as error:
+        status, reason = TrialStatus.INFEASIBLE, str(error)
+    except Exception as error:  # a trial fails alone: whatever it raised is its reason
+        traceback.print_exc()
+        status, reason = TrialStatus.FAILED, _reason(error)
+    return dataclasses.replace(
+        stub,
+        point=point,
+        status=status,
+        reason=reason[:REASON_LENGTH],
+        cost=recorder.latest_cost,
+        scores=tuple(recorder.scores),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory: {error}; lower recipe.batch_size or constrain cost.macs"
+    if isinstance(error, SegsweepError):
+        return f"{type(error).__name__}: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} (in {last.name}, {Path(last.filename).name}:{last.lineno})"
+
+
+class _Recorder:
+    """Passes everything on to the session and keeps what the evaluation needs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.latest_cost: CostReport | None = None
+        self.scores: list[Score] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def cost(self, report: CostReport) -> None:
+        self.latest_cost = report
+        self._session.cost(report)
+
+    def report(self, score: Score, save: Any) -> bool:
+        self.scores.append(score)
+        return self._session.report(score, save)
+
+
+def _run(point: Point, task: TrialTask, session: Any) -> TrialStatus:
+    """Count, gate, measure, train."""
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    config, recipe = build_configs(task.space.method, point, fixed=task.fixed, recipe=task.recipe)
+    shards = open_shards(task.shards)
+    size, num_classes = training_size(shards), shards.info.num_classes
+    cost = exact_cost(config, num_classes=num_classes, size=size)
+    session.cost(cost)
+    _gate(point, cost, task.space)
+    torch.manual_seed(task.seed)
+    model = config.build(num_classes)
+    if task.speed is not None:
+        cost = with_speed(model, config, cost, conditions=task.speed, scratch=task.scratch)
+        session.cost(cost)
+        _gate(point, cost, task.space)
+        torch.manual_seed(task.seed)  # the same training whether the speed was measured or known
+    schedule = Schedule(shards=shards, recipe=recipe, seed=task.seed, rung_epochs=task.rung_epochs)
+    scores = fit(model, schedule, session, device=training_device())
+    return TrialStatus.COMPLETE if scores[-1].epoch == recipe.epochs else TrialStatus.STOPPED
+
+
+def training_device() -> torch.device:
+    """The GPU of this process if it has one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def training_size(shards: ShardSet) -> tuple[int, int]:
+    """Height and width at which a model is costed and validated: the prepared size."""
+    if shards.size is None:
+        raise SegsweepError(
+            f"the prepared data {shards.path} has images of several sizes; cost needs one: prepare it with a size"
+        )
+    return shards.size
+
+
+def with_speed(
+    model: nn.Module,
+    config: MethodConfig,
+    cost: CostReport,
+    *,
+    conditions: SpeedConditions,
+    scratch: Path,
+) -> CostReport:
+    """Add measured speed to an exact cost, alone on the machine, or from the cache of this device."""
+    device = training_device()
+    card = device_card()
+    key = {
+        "method": type(config).__name__,
+        "config": config.model_dump(mode="json"),
+        "size": list(cost.size),
+        "num_classes": cost.num_classes,
+        "conditions": conditions.model_dump(mode="json"),
+        "device": card.id,
+        "threads": torch.get_num_threads(),
+    }
+    cache = SpeedCache(scratch / "speeds")
+    speed = cache.get(key)
+    if speed is None:
+        with MachineLock(scratch).exclusive():
+            speed = measure_speed(
+                model.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+                size=cost.size,
+                conditions=conditions,
+            )
+        cache.put(key, speed)
+    return dataclasses.replace(cost, device=card.id, **dataclasses.asdict(speed))
+
+
+def _gate(point: Point, cost: CostReport, space: SearchSpace) -> None:
+    broken = space.violated(point, cost)
+    if broken:
+        raise OverConstraint(
+            "; ".join(
+                f"{item.name}: {item.require} does not hold (macs {cost.macs:,}, params {cost.num_params:,}"
+                + (f", {cost.images_per_second:.1f} images/s" if cost.images_per_second else "")
+                + f"): {item.why}"
+                for item in broken
+            )
+        )
