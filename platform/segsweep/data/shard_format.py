@@ -13,6 +13,8 @@ import pyarrow as pa
 from segsweep.data.interface import DatasetInfo
 from segsweep.errors import DataError
 
+Size = tuple[int, int]  # height and width in pixels
+
 SCHEMA_VERSION = 1
 INDEX = "index.json"
 MAGIC = b"ARROW1"  # first and last bytes of every complete Arrow IPC file
@@ -35,6 +37,7 @@ class SplitIndex:
     Attributes:
         rows: Number of samples.
         bytes: Size of the file.
+        size: Height and width of every sample; ``None`` if they differ.
         class_histogram: Pixels of each class, K numbers.
         ignored_pixels: Pixels that do not count.
         digest: SHA-256 over the keys and pixels of all rows.
@@ -42,6 +45,7 @@ class SplitIndex:
 
     rows: int
     bytes: int
+    size: Size | None
     class_histogram: tuple[int, ...]
     ignored_pixels: int
     digest: str
@@ -53,15 +57,21 @@ class Index:
 
     Attributes:
         info: The data set.
-        size: Height and width of every sample; ``None`` if samples keep their own.
+        resized_to: Height and width that every sample was resized to; ``None``: it kept its own.
         fingerprint: Identity of the source's content when it was read.
         splits: By name, in the source's order.
     """
 
     info: DatasetInfo
-    size: tuple[int, int] | None
+    resized_to: Size | None
     fingerprint: str
     splits: dict[str, SplitIndex]
+
+    @property
+    def size(self) -> Size | None:
+        """Height and width of every sample; ``None`` if they differ."""
+        sizes = {split.size for split in self.splits.values()}
+        return sizes.pop() if len(sizes) == 1 else None
 
     def to_json(self) -> str:
         """Text of ``index.json``."""
@@ -79,9 +89,9 @@ def arrow_schema(*, content: str) -> pa.Schema:
     return pa.schema(_FIELDS, metadata={_VERSION_KEY: str(SCHEMA_VERSION), _CONTENT_KEY: content})
 
 
-def content_id(fingerprint: str, size: tuple[int, int] | None, split: str) -> str:
+def content_id(fingerprint: str, resized_to: Size | None, split: str) -> str:
     """Names what a file holds, so that a file of other shards is not taken for this one."""
-    return f"{fingerprint}/{size}/{split}"
+    return f"{fingerprint}/{resized_to}/{split}"
 
 
 def read_index(folder: Path) -> Index:
@@ -124,7 +134,6 @@ def check_version(path: Path, found: int) -> None:
 
 def _index(document: dict[str, Any]) -> Index:
     info = document["info"]
-    size = document["size"]
     return Index(
         info=DatasetInfo(
             name=info["name"],
@@ -132,10 +141,20 @@ def _index(document: dict[str, Any]) -> Index:
             palette=tuple((red, green, blue) for red, green, blue in info["palette"]),
             ignore_index=info["ignore_index"],
         ),
-        size=None if size is None else (size[0], size[1]),
+        resized_to=_size(document["resized_to"]),
         fingerprint=document["fingerprint"],
         splits={
-            name: SplitIndex(**{**split, "class_histogram": tuple(split["class_histogram"])})
+            name: SplitIndex(
+                **{
+                    **split,
+                    "size": _size(split["size"]),
+                    "class_histogram": tuple(split["class_histogram"]),
+                }
+            )
             for name, split in document["splits"].items()
         },
     )
+
+
+def _size(document: list[int] | None) -> Size | None:
+    return None if document is None else (document[0], document[1])

@@ -53,7 +53,7 @@ class ShardSet:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of every sample; ``None`` if samples keep their own."""
+        """Height and width of every sample; ``None`` if they differ."""
         return self.index.size
 
     @property
@@ -140,8 +140,8 @@ class ShardDataset:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of every sample; ``None`` if samples keep their own."""
-        return self._opened.size
+        """Height and width of every sample; ``None`` if they differ."""
+        return self._opened.index.size
 
     def key(self, row: int) -> str:
         """The source's name of a sample."""
@@ -164,32 +164,37 @@ class _SplitFile:
     """A memory-mapped Arrow file with one row per record batch."""
 
     def __init__(self, folder: Path, split: str, index: Index) -> None:
-        self.info, self.size = index.info, index.size
-        self.index = index.splits[split]
+        self.info, self.index = index.info, index.splits[split]
         self._path = path = folder / file_name(split)
         self._map = _mapped(path, self.index)
         buffer = pa.py_buffer(self._map)
         self._start = buffer.address
+        content = content_id(index.fingerprint, index.resized_to, split)
         try:
             self._reader = pa.ipc.open_file(buffer)
-        except (pa.ArrowException, OSError) as error:
+            check_schema(path, self._reader.schema, content=content)
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: not a readable Arrow file ({error}); {REMAKE}") from error
-        check_schema(path, self._reader.schema, content=content_id(index.fingerprint, index.size, split))
         if self._reader.num_record_batches != self.index.rows:
             found = f"holds {self._reader.num_record_batches} rows but the index says {self.index.rows}"
             raise DataError(f"{path}: {found}; {REMAKE}")
 
     def key(self, row: int) -> str:
         with self._damage_named(row):
-            return str(self._reader.get_batch(row).column(0)[0].as_py())
+            return str(self._batch(row).column(0)[0].as_py())
 
     def views(self, row: int) -> tuple[Image, Labels]:
         with self._damage_named(row):
-            batch = self._reader.get_batch(row)
+            batch = self._batch(row)
             height, width = batch.column(1)[0].as_py(), batch.column(2)[0].as_py()
             image = self._view(batch.column(3), np.dtype(np.uint8), (3, height, width))
             labels = self._view(batch.column(4), self.info.label_dtype, (height, width))
             return image, labels
+
+    def _batch(self, row: int) -> pa.RecordBatch:
+        batch = self._reader.get_batch(row)
+        batch.validate(full=True)  # microseconds; without it Arrow aborts the process on damaged offsets
+        return batch
 
     @contextmanager
     def _damage_named(self, row: int) -> Iterator[None]:

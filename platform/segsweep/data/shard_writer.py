@@ -22,6 +22,7 @@ from segsweep.data.resampling import CropWindow, nearest_crop
 from segsweep.data.shard_format import (
     INDEX,
     Index,
+    Size,
     SplitIndex,
     arrow_schema,
     content_id,
@@ -102,6 +103,7 @@ class _SplitWriter:
     def write(self, samples: Iterator[Sample]) -> SplitIndex:
         counts = np.zeros(self.info.ignore_index + 1, dtype=np.int64)
         digest = RowDigest()
+        sizes: set[Size] = set()
         rows = 0
         with self.path.open("wb") as file:
             with pa.ipc.new_file(file, self.schema) as writer:
@@ -111,6 +113,7 @@ class _SplitWriter:
                     counts += np.bincount(labels.ravel(), minlength=len(counts))
                     digest.add(sample.key, image, labels)
                     writer.write_batch(self._row(sample.key, image, labels))
+                    sizes.add((labels.shape[0], labels.shape[1]))
                     rows += 1
             file.flush()
             os.fsync(file.fileno())
@@ -118,6 +121,7 @@ class _SplitWriter:
         return SplitIndex(
             rows=rows,
             bytes=self.path.stat().st_size,
+            size=sizes.pop() if len(sizes) == 1 else None,
             class_histogram=tuple(counts[:num_classes].tolist()),
             ignored_pixels=int(counts[self.info.ignore_index]),
             digest=digest.hexdigest(),
@@ -152,7 +156,7 @@ def _write_splits(
         writer = _SplitWriter(info=source.info, schema=schema, path=folder / file_name(split))
         count = len(source.keys(split))
         splits[split] = writer.write(next(samples) for _ in range(count))
-    return Index(info=source.info, size=size, fingerprint=fingerprint, splits=splits)
+    return Index(info=source.info, resized_to=size, fingerprint=fingerprint, splits=splits)
 
 
 def _samples(
@@ -178,9 +182,9 @@ def _samples(
                     sample = waiting.popleft().result()
                 except DataError as error:
                     raise _all_bad(source, keys[done + 1 :], first=error) from error
-                yield sample
                 if progress is not None:
                     progress(done + 1, len(keys))
+                yield sample
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -202,7 +206,7 @@ def _all_bad(source: Source, keys: list[tuple[str, str]], *, first: DataError) -
 
 def _reused(out: Path, *, fingerprint: str, size: tuple[int, int] | None) -> ShardSet:
     index = read_index(out) if (out / INDEX).is_file() else None
-    if index is not None and (index.fingerprint, index.size) == (fingerprint, size):
+    if index is not None and (index.fingerprint, index.resized_to) == (fingerprint, size):
         return open_shards(out)
     found = "shards of other data or another size" if index else "files that are not shards"
     raise DataError(f"{out}: folder holds {found}; give another folder or empty this one")

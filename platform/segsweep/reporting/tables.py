@@ -99,11 +99,12 @@ def conditions(evaluations: Sequence[Evaluation]) -> str:
     counts = {status: sum(e.status is status for e in evaluations) for status in TrialStatus}
     trials = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     parts = [f"{len(evaluations)} trials ({trials})" if evaluations else "no trials"]
-    parts.extend(_cost_conditions([e.cost for e in evaluations if e.cost is not None]))
+    parts.extend(cost_conditions([e.cost for e in evaluations if e.cost is not None]))
     return "; ".join(parts)
 
 
-def _cost_conditions(costs: Sequence[CostReport]) -> list[str]:
+def cost_conditions(costs: Sequence[CostReport]) -> list[str]:
+    """How cost and speed were measured: input size, batch size, device."""
     parts = []
     sizes = sorted({cost.size for cost in costs})
     if sizes:

@@ -69,6 +69,7 @@ def _axis_kind(value: Any) -> str | None:
     return next((kind for kind in AXIS_KINDS if kind in value), None) if isinstance(value, dict) else None
 
 
+AnyAxisDocument = ChoiceDocument | IntDocument | FloatDocument
 AxisDocument = Annotated[
     Annotated[ChoiceDocument, Tag("choice")]
     | Annotated[IntDocument, Tag("int")]
@@ -76,7 +77,7 @@ AxisDocument = Annotated[
     Discriminator(
         _axis_kind,
         custom_error_type="axis_kind",
-        custom_error_message="an axis is one of {{choice: [..]}}, {{int: [low, high]}}, {{float: [low, high]}}",
+        custom_error_message="an axis is one of {choice: [..]}, {int: [low, high]}, {float: [low, high]}",
     ),
 ]
 

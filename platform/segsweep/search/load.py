@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from segsweep.errors import InvalidSpace, Problem
 from segsweep.search import yaml_lines
 from segsweep.search.document import (
     AXIS_KINDS,
+    AnyAxisDocument,
+    AxisDocument,
     ChoiceDocument,
     Constraint,
     FloatDocument,
@@ -21,9 +23,11 @@ from segsweep.search.document import (
     SpaceDocument,
 )
 from segsweep.search.space import SearchSpace
-from segsweep.search.validate import Finding, axis_findings, constraint_findings, seed_findings
+from segsweep.search.validate import Finding, all_findings
 from segsweep.search.yaml_lines import YamlDocument, parse_yaml
 
+_AXIS: TypeAdapter[AnyAxisDocument] = TypeAdapter(AxisDocument)
+_VALUE_KINDS = ("bool", "int", "float", "str")  # tags of the union behind one value
 _AXIS_MODELS: dict[str, type[BaseModel]] = {
     "choice": ChoiceDocument,
     "int": IntDocument,
@@ -52,21 +56,14 @@ def parse_space(text: str, *, file: str) -> SearchSpace:
     """As ``load_space`` from text; ``file`` is its name in messages."""
     yaml = parse_yaml(text)
     problems = [Problem(where=f"{file}:{line}", message=message) for line, message in yaml.problems]
-    if problems and not isinstance(yaml.value, dict):
+    if not isinstance(yaml.value, dict):
+        if not problems:
+            problems = [Problem(where=f"{file}:1", message="a search space is a mapping with the key axes")]
         raise InvalidSpace(problems)
-    try:
-        document = SpaceDocument.model_validate(yaml.value)
-    except ValidationError as error:
-        problems += _problems(file, yaml, (_form_finding(item) for item in error.errors()))
-        raise InvalidSpace(_by_line(problems)) from error
-    space = _space(document, file)
-    problems += _problems(file, yaml, _findings(space))
+    problems += _problems(file, yaml, _findings(yaml.value))
     if problems:
         raise InvalidSpace(_by_line(problems))
-    return space
-
-
-def _space(document: SpaceDocument, file: str) -> SearchSpace:
+    document = SpaceDocument.model_validate(yaml.value)
     return SearchSpace(
         name=document.name or Path(file).stem,
         method=document.method,
@@ -77,12 +74,42 @@ def _space(document: SpaceDocument, file: str) -> SearchSpace:
     )
 
 
-def _findings(space: SearchSpace) -> list[Finding]:
-    axes = list(axis_findings(space.axes))
-    if axes:  # constraints and seeds cannot be judged against wrong axes
-        return axes
-    constraints = list(constraint_findings(space))
-    return constraints or list(seed_findings(space))
+def _findings(value: dict[str, Any]) -> list[Finding]:
+    """Mistakes of form, then those of meaning in whatever part has a right form."""
+    form: list[Finding] = []
+    broken: set[tuple[str | int, ...]] = set()
+    try:
+        SpaceDocument.model_validate(value)
+    except ValidationError as error:
+        # One value tried as four kinds gives four equal findings: keep one.
+        form = list(dict.fromkeys(_form_finding(item) for item in error.errors()))
+        broken = {item["loc"][:2] for item in error.errors()}
+    axes = _sound_items(value, "axes", broken)
+    space = SearchSpace(
+        name="",
+        method="",
+        source="",
+        axes=tuple(_AXIS.validate_python(axis).axis(name) for name, axis in axes.items()),
+    )
+    return form + all_findings(
+        space,
+        {
+            i: Constraint.model_validate(item)
+            for i, item in _sound_items(value, "constraints", broken).items()
+        },
+        {i: Seed.model_validate(item) for i, item in _sound_items(value, "seeds", broken).items()},
+        unreadable=frozenset(str(path[1]) for path in broken if path[0] == "axes" and len(path) > 1),
+    )
+
+
+def _sound_items(value: dict[str, Any], section: str, broken: set[tuple[str | int, ...]]) -> dict[Any, Any]:
+    """Entries of a section by key or position, without those of a wrong form."""
+    entries = value.get(section)
+    if isinstance(entries, list):
+        entries = dict(enumerate(entries))
+    if (section,) in broken or not isinstance(entries, dict):
+        return {}
+    return {key: entry for key, entry in entries.items() if (section, key) not in broken}
 
 
 def _problems(file: str, yaml: YamlDocument, findings: Iterable[Finding]) -> list[Problem]:
@@ -100,6 +127,8 @@ def _form_finding(error: Any) -> Finding:
     """One pydantic error in the file's own words."""
     path, model = _locate(error["loc"])
     kind, found = error["type"], error["input"]
+    if path and path[-1] != error["loc"][-1]:  # the last part is a kind that pydantic tried
+        return path, f"found {found!r}; allowed: a number, text, true or false"
     if kind == "extra_forbidden":
         allowed = [field.alias or name for name, field in model.model_fields.items()]
         near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
@@ -137,6 +166,4 @@ def _locate(location: Sequence[str | int]) -> tuple[yaml_lines.Path, type[BaseMo
 
 
 def _file_parts(parts: Sequence[str | int]) -> tuple[str | int, ...]:
-    noise = {"bool", "int", "float", "str", "constrained-float"}
-    kept = [part for index, part in enumerate(parts) if index == 0 or part not in noise]
-    return tuple(kept)
+    return tuple(part for index, part in enumerate(parts) if index == 0 or part not in _VALUE_KINDS)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from segsweep.errors import InvalidPoint
 from segsweep.records import AxisValue, Point
 from segsweep.search.axes import Axis, ChoiceAxis, FloatAxis, IntAxis, kind_of, same
+from segsweep.search.document import Constraint, Seed
+from segsweep.search.expression import ExpressionError
 from segsweep.search.space import SearchSpace
 from segsweep.search.yaml_lines import Path
 
 Finding = tuple[Path, str]  # place in the file, message
 
-_AXIS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_AXIS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-def axis_findings(axes: Sequence[Axis]) -> Iterator[Finding]:
-    """Names, ranges and conditions of the axes."""
+def axis_findings(axes: Sequence[Axis], unreadable: frozenset[str]) -> Iterator[Finding]:
+    """Names, ranges and conditions of the axes; conditions on ``unreadable`` ones are not judged."""
     names = [axis.name for axis in axes]
     for index, axis in enumerate(axes):
         path: Path = ("axes", axis.name)
@@ -28,7 +31,8 @@ def axis_findings(axes: Sequence[Axis]) -> Iterator[Finding]:
             if other.startswith(axis.name + "."):
                 yield path, f"{axis.name!r} and {other!r} cannot both be axes: one is inside the other"
         yield from ((path, message) for message in _domain_messages(axis))
-        yield from _condition_findings(axis, axes[:index], names)
+        if unreadable.isdisjoint(axis.when):
+            yield from _condition_findings(axis, axes[:index], names)
 
 
 def _domain_messages(axis: Axis) -> Iterator[str]:
@@ -93,36 +97,81 @@ def _is_never_active(axis: Axis, parents: dict[str, Axis]) -> bool:
     return False
 
 
-def constraint_findings(space: SearchSpace) -> Iterator[Finding]:
-    """Names, language and kinds of the constraints."""
-    names = [constraint.name for constraint in space.constraints]
-    for index, constraint in enumerate(space.constraints):
-        message = space.constraint_problem(constraint)
-        if message:
-            yield ("constraints", index, "require"), message
-        if constraint.name in names[:index]:
-            yield ("constraints", index, "name"), f"constraint {constraint.name!r} is given twice; rename one"
+def all_findings(
+    space: SearchSpace,
+    constraints: Mapping[int, Constraint],
+    seeds: Mapping[int, Seed],
+    *,
+    unreadable: frozenset[str] = frozenset(),
+) -> list[Finding]:
+    """Everything wrong with a space, as far as its sound part lets it be judged.
 
+    An axis with a finding, and what depends on it, is left out when constraints and seeds are looked at, so
+    that one mistake neither hides others nor makes new ones.
 
-def seed_findings(space: SearchSpace) -> Iterator[Finding]:
-    """Seeds outside the space, given twice, or against a constraint on axes.
-
-    Needs axes and constraints without findings.
+    Args:
+        space: Its axes; its constraints and seeds are not looked at.
+        constraints: Position in the file -> constraint.
+        seeds: Position in the file -> seed.
+        unreadable: Names of axes that the file has but in a wrong form.
     """
-    names = [seed.name for seed in space.seeds]
+    findings = list(axis_findings(space.axes, unreadable))
+    unsound = unreadable | {str(path[1]) for path, _ in findings}
+    for axis in space.axes:
+        if not unsound.isdisjoint(axis.when):
+            unsound |= {axis.name}
+    sound = dataclasses.replace(space, axes=tuple(a for a in space.axes if a.name not in unsound))
+    about_constraints = dict(_constraint_findings(sound, constraints, unsound))
+    findings += about_constraints.items()
+    against = [c for i, c in constraints.items() if _is_sound(c, i, about_constraints, unsound)]
+    sound = dataclasses.replace(sound, constraints=tuple(against))
+    return findings + list(_seed_findings(sound, seeds, unsound))
+
+
+def _constraint_findings(
+    space: SearchSpace, constraints: Mapping[int, Constraint], unsound: frozenset[str]
+) -> Iterator[Finding]:
+    names: set[str] = set()
+    for index, constraint in constraints.items():
+        message = space.constraint_problem(constraint)
+        if message and not _names_any(constraint, unsound):
+            yield ("constraints", index, "require"), message
+        if constraint.name in names:
+            yield ("constraints", index, "name"), f"constraint {constraint.name!r} is given twice; rename one"
+        names.add(constraint.name)
+
+
+def _names_any(constraint: Constraint, axes: frozenset[str]) -> bool:
+    try:
+        return not constraint.expression.names.isdisjoint(axes)
+    except ExpressionError:
+        return False
+
+
+def _is_sound(
+    constraint: Constraint, index: int, findings: Mapping[Path, str], unsound: frozenset[str]
+) -> bool:
+    return ("constraints", index, "require") not in findings and not _names_any(constraint, unsound)
+
+
+def _seed_findings(
+    space: SearchSpace, seeds: Mapping[int, Seed], unsound: frozenset[str]
+) -> Iterator[Finding]:
+    names: set[str] = set()
     first: dict[Point, str] = {}
-    for index, seed in enumerate(space.seeds):
+    for index, seed in seeds.items():
         path: Path = ("seeds", index)
-        if seed.name in names[:index]:
+        if seed.name in names:
             yield (*path, "name"), f"seed {seed.name!r} is given twice; rename one"
+        names.add(seed.name)
         try:
-            point = space.check_point(seed.point)
+            point = space.check_point({axis: v for axis, v in seed.point.items() if axis not in unsound})
         except InvalidPoint as error:
             for problem in error.problems:
                 axis = problem.where.removeprefix(f"{space.name}: ")
-                yield (*path, "point", axis), f"{axis}: {problem.message}"
+                yield (*path, "point", axis), problem.message
             continue
-        if point in first:
+        if point in first and not unsound:
             yield (*path, "point"), f"the point of {seed.name!r} is that of {first[point]!r}; remove one"
         first.setdefault(point, seed.name)
         for constraint in space.violated(point, None):

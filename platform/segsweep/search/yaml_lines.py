@@ -15,6 +15,10 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 Path = tuple[str | int, ...]  # keys and list positions from the root
 
+# An alias can repeat its own container, or double a list at every level: stop long before memory does.
+_MAX_DEPTH = 20
+_MAX_VALUES = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class YamlDocument:
@@ -53,7 +57,18 @@ def parse_yaml(text: str) -> YamlDocument:
     if root is None:
         return YamlDocument(problems=((1, "the file is empty"),))
     reader = _Reader()
-    return YamlDocument(value=reader.build(root, ()), lines=reader.lines, problems=tuple(reader.problems))
+    try:
+        value = reader.build(root, ())
+    except _TooLarge as signal:
+        limits = f"more than {_MAX_DEPTH} levels or {_MAX_VALUES} values; look for an alias (*name) that repeats"
+        return YamlDocument(problems=((signal.line, limits),))
+    return YamlDocument(value=value, lines=reader.lines, problems=tuple(reader.problems))
+
+
+class _TooLarge(Exception):  # noqa: N818 - a signal inside this module
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
 
 
 class _Reader:
@@ -64,6 +79,8 @@ class _Reader:
 
     def build(self, node: Node, path: Path) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if len(path) > _MAX_DEPTH or len(self.lines) > _MAX_VALUES:
+            raise _TooLarge(node.start_mark.line + 1)
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 
-def attach(client: Any, run_id: str, name: str, path: Path) -> None:
-    """Log a file under another name: ``pareto/front`` with ``x.png`` becomes ``pareto/front.png``."""
+def attach(client: Any, run_id: str, name: str, path: Path) -> str:
+    """Log a file under another name (``pareto/front`` takes the suffix of the file) and return that name."""
     target = Path(name if Path(name).suffix else f"{name}{path.suffix}")
     folder = None if str(target.parent) == "." else str(target.parent)
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / target.name
         shutil.copyfile(path, copy)
         client.log_artifact(run_id, str(copy), artifact_path=folder)
+    return target.as_posix()

@@ -18,6 +18,8 @@ CAPACITY = 100_000  # calls that may wait; beyond that they are counted as lost 
 BATCH = 512
 ATTEMPTS = 3
 BACKOFF_S = 0.2
+PAUSE_S = 5.0  # after the second call in a row that failed
+GIVE_UP_AFTER = 3  # calls in a row that failed, once the tracker is being closed
 
 
 class Buffered(Protocol):
@@ -63,7 +65,8 @@ class Drain(Generic[Target]):
     """A queue of calls to a target that is made, used and closed in one thread.
 
     Errors never reach the caller: a call is tried a few times, then counted as lost and the last error is
-    kept for ``close``. While the store is down a call is tried only once, so that the queue keeps moving.
+    kept for ``close``. While the store is down the thread tries one call every few seconds and the others
+    wait, so that an outage costs little; ``close`` does not wait for a store that stays down.
     """
 
     def __init__(self, make_target: Callable[[], Target]) -> None:
@@ -71,7 +74,7 @@ class Drain(Generic[Target]):
         self._waiting: deque[_Call[Target]] = deque()
         self._wake = threading.Condition()
         self._closing = False
-        self._healthy = True
+        self._failures = 0
         self._lost = 0
         self._error = ""
         self._link: MlflowLink | None = None
@@ -140,12 +143,16 @@ class Drain(Generic[Target]):
             if call.replaces and last[call.replaces] != index:
                 continue
             target.at(call.at_ms)
-            if not self._tried(lambda call=call: call.run(target)):  # type: ignore[misc]
+            if self._given_up() and not call.heals:
                 self._lost += 1
+            elif not self._tried(lambda call=call: call.run(target)):  # type: ignore[misc]
+                self._lost += 1
+                self._pause()
             elif call.heals:
                 self._lost = 0
         target.at(None)
-        self._tried(target.flush)
+        if not self._given_up() and not self._tried(target.flush):
+            self._pause()
         self._link = target.link()
 
     def _end(self, target: Target) -> None:
@@ -153,8 +160,17 @@ class Drain(Generic[Target]):
         self._lost += target.pending
         self._link = target.link()
 
+    def _given_up(self) -> bool:
+        return self._closing and self._failures >= GIVE_UP_AFTER
+
+    def _pause(self) -> None:
+        """Leave a store that is down alone for a while: what waits in the queue is not lost."""
+        if self._failures > 1:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closing, timeout=PAUSE_S)
+
     def _tried(self, act: Callable[[], object]) -> bool:
-        attempts = ATTEMPTS if self._healthy else 1
+        attempts = ATTEMPTS if self._failures == 0 else 1
         for attempt in range(attempts):
             try:
                 act()
@@ -163,9 +179,9 @@ class Drain(Generic[Target]):
                 if attempt + 1 < attempts:
                     time.sleep(BACKOFF_S * 2**attempt)
             else:
-                self._healthy = True
+                self._failures = 0
                 return True
-        self._healthy = False
+        self._failures += 1
         return False
 
 

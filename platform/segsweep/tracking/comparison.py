@@ -88,7 +88,7 @@ def sweep_table(experiment_id: str, sweeps: Sequence[Any]) -> str:
         size = data.metrics.get("front_size")
         volume = data.metrics.get("hypervolume_scaled")
         cells = [
-            f"[{run.info.run_name}](#/experiments/{experiment_id}/runs/{run.info.run_id})",
+            f"[{run.info.run_name}]({views.relative_run_url(experiment_id, run.info.run_id)})",
             data.tags.get("segsweep.method", "-"),
             data.tags.get(TRIALS, "-"),
             "-" if size is None else f"{size:.0f}",

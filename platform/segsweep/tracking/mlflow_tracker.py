@@ -54,9 +54,6 @@ class MlflowTracker:
         """Open the parent run; params, space, job and environment are attached once."""
         self._info = info
         parent = self._connected()[0]
-        parent.reopen_status()
-        parent.params({**info.params, **_conventions(info)})
-        parent.tags({STATUS: "running"})
         parent.flush()
         if not comparison.has_page(self._client, self._experiment_id):
             self._write_page(())
@@ -109,8 +106,8 @@ class MlflowTracker:
             reference=self._reference(evaluations),
             at=self._time(),
         )
-        for name, path in figures.items():
-            attach(self._client, parent.run_id, name, path)
+        shown = [attach(self._client, parent.run_id, name, path) for name, path in figures.items()]
+        parent.tags({views.NOTE_TAG: views.sweep_note(self._experiment_id, parent.run_id, shown)})
         self._write_page(list(dict.fromkeys(axis for evaluation in evaluations for axis in evaluation.point)))
         parent.tags({STATUS: "complete"})
         parent.terminate("FINISHED", timestamp_ms=self._time())
@@ -173,6 +170,16 @@ class MlflowTracker:
         return self._parent, self._trials
 
     def _open_parent(self, info: SweepInfo) -> RunWriter:
+        """The sweep's run with its params and artifacts, whichever call came first to reach the store."""
+        parent = self._find_parent(info)
+        parent.reopen_status()
+        parent.params({**info.params, **_conventions(info)})
+        parent.tags({STATUS: "running"})
+        for name, text in info.artifacts.items():
+            self._client.log_text(parent.run_id, text, name)
+        return parent
+
+    def _find_parent(self, info: SweepInfo) -> RunWriter:
         sweeps = trial_runs.search(self._client, self._experiment_id, kind="sweep")
         for index, run in enumerate(sweeps):
             if run.data.tags[SWEEP_ID] == info.sweep_id:
@@ -188,8 +195,6 @@ class MlflowTracker:
         run = self._client.create_run(
             self._experiment_id, start_time=self._time(), tags=tags, run_name=info.name
         )
-        for name, text in info.artifacts.items():
-            self._client.log_text(run.info.run_id, text, name)
         return RunWriter.reopen(self._client, run, stepped=())
 
     def _reference(self, evaluations: Sequence[Evaluation]) -> dict[str, float] | None:

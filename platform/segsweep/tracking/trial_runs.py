@@ -71,6 +71,7 @@ class TrialRuns:
         self._parent_run_id = parent_run_id
         self._color = color
         self._ranks: dict[str, int] = {}
+        self._creating: set[str] = set()
         self._writers = {
             run.data.tags[TRIAL_ID]: RunWriter.reopen(client, run, stepped=_STEPPED)
             for run in search(client, experiment_id, kind="trial", sweep_id=info.sweep_id)
@@ -153,10 +154,19 @@ class TrialRuns:
 
     def _writer(self, trial_id: str, *, number: int | None = None, at: int) -> RunWriter:
         if trial_id not in self._writers:
-            self._writers[trial_id] = self._create(trial_id, number=number, at=at)
+            # a creation whose answer was lost may have happened: look before creating it again
+            run = self._found(trial_id) if trial_id in self._creating else None
+            self._creating.add(trial_id)
+            run = run or self._create(trial_id, number=number, at=at)
+            self._creating.discard(trial_id)
+            self._writers[trial_id] = RunWriter.reopen(self._client, run, stepped=_STEPPED)
         return self._writers[trial_id]
 
-    def _create(self, trial_id: str, *, number: int | None, at: int) -> RunWriter:
+    def _found(self, trial_id: str) -> Any:
+        runs = search(self._client, self._experiment_id, kind="trial", sweep_id=self._info.sweep_id)
+        return next((run for run in runs if run.data.tags.get(TRIAL_ID) == trial_id), None)
+
+    def _create(self, trial_id: str, *, number: int | None, at: int) -> Any:
         # the number first: the UI cuts long names at the end
         label = f"t{number:03d}" if number is not None else trial_id
         tags = {
@@ -170,10 +180,9 @@ class TrialRuns:
             "pareto.rank": "none",
             COLOR: pale(self._color),
         }
-        run = self._client.create_run(
+        return self._client.create_run(
             self._experiment_id, start_time=at, tags=tags, run_name=f"{label} {self._info.name}"
         )
-        return RunWriter.reopen(self._client, run, stepped=())
 
 
 def _cost_metrics(cost: CostReport) -> dict[str, float]:

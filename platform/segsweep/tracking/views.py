@@ -52,7 +52,13 @@ def comparison_url(base: str, experiment_id: str, *, view: str = PARETO_FRONTS, 
 
 def run_url(base: str, experiment_id: str, run_id: str) -> str:
     """The link to one run."""
-    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{base.rstrip('/')}/{relative_run_url(experiment_id, run_id)}"
+
+
+def relative_run_url(experiment_id: str, run_id: str, page: str = "") -> str:
+    """The link to one run for text that the UI itself shows."""
+    # without the workflow type the UI opens its pages for language models
+    return f"#/experiments/{experiment_id}/runs/{run_id}{page}?workflowType=machine_learning"
 
 
 def _relative_url(experiment_id: str, view: str, mode: str) -> str:
@@ -76,17 +82,31 @@ def experiment_note(experiment_id: str, table: str, *, before: str = "") -> str:
     return f"{line}\n\n{table}\n\n{NOTE_MARK}\n\n{kept}".strip() + "\n"
 
 
+def sweep_note(experiment_id: str, run_id: str, figures: Sequence[str]) -> str:
+    """The description of a sweep's run: the comparison and its figures, one click away."""
+    links = [("**Compare the Pareto fronts**", _relative_url(experiment_id, PARETO_FRONTS, "CHART"))]
+    links += [(name, relative_run_url(experiment_id, run_id, f"/artifacts/{name}")) for name in figures]
+    return " · ".join(f"[{text}]({url})" for text, url in links)
+
+
 def view_tags(objectives: Sequence[Objective], axes: Sequence[str], *, created_ms: int) -> dict[str, str]:
-    """The three views as experiment tags: tag key -> tag value."""
+    """The three views as experiment tags: tag key -> tag value.
+
+    Axes that do not fit in a tag are left out of the table of all trials.
+    """
     builders = {
         PARETO_FRONTS: ("Pareto fronts", _front_state(objectives)),
-        ALL_TRIALS: ("All trials", _trials_state(objectives, axes)),
         SWEEP_PROGRESS: ("Sweep progress", _progress_state(objectives)),
     }
-    return {
+    tags = {
         f"{VIEW_TAG}{view}": _encode(name, state, created_ms=created_ms)
         for view, (name, state) in builders.items()
     }
+    for count in range(len(axes), -1, -1):
+        text = _encode("All trials", _trials_state(objectives, axes[:count]), created_ms=created_ms)
+        if len(text) <= MAX_VIEW_CHARS:
+            break
+    return {**tags, f"{VIEW_TAG}{ALL_TRIALS}": text}
 
 
 def _encode(name: str, state: Json, *, created_ms: int) -> str:

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segsweep.data.loader import EvalLoader, TrainLoader
 from segsweep.data.shards import ShardSet
-from segsweep.errors import DataError, TrainingDiverged
+from segsweep.errors import TrainingDiverged
 from segsweep.losses.per_pixel import CrossEntropy, OhemCrossEntropy
 from segsweep.metrics.confusion import mean_iou
 from segsweep.records import Score
@@ -101,11 +101,6 @@ class _Training:
             rank=session.rank,
             world_size=session.world_size,
         )
-        if self.loader.steps_per_epoch == 0:
-            raise DataError(
-                f"split 'train' holds {schedule.shards.counts.get('train', 0)} images, fewer than one batch of "
-                f"{recipe.batch_size}; lower recipe.batch_size"
-            )
         self.validation = EvalLoader(
             schedule.shards.dataset("val"),
             batch_size=schedule.eval_batch_size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from segsweep.errors import ImageSizeError
 from segsweep.torchvision_compat import ensure_torchvision
 
 ensure_torchvision()
@@ -37,11 +38,35 @@ class TimmFeatures(nn.Module):
             )
         indices = tuple(reductions.index(2**level) for level in levels)
         self.features = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
-        self.channels = dict(zip(levels, self.features.feature_info.channels(), strict=True))
+        self._channels_last = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
+        self.channels: dict[int, int] = dict(zip(levels, self.features.feature_info.channels(), strict=True))
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """``(B, 3, H, W) -> {l: (B, C_l, ceil(H / 2**l), ceil(W / 2**l))}``."""
-        return dict(zip(self.channels, self.features(images), strict=True))
+        """Features of a batch of images.
+
+        Returns:
+            ``{l: (B, C_l, ceil(H / 2**l), ceil(W / 2**l))}``.
+
+        Raises:
+            ImageSizeError: If the network rounds another way, as those do that cut images into patches.
+        """
+        outputs = self.features(images)
+        if self._channels_last:
+            outputs = [features.permute(0, 3, 1, 2) for features in outputs]
+        pyramid = dict(zip(self.channels, outputs, strict=True))
+        _check_sizes(pyramid, (images.shape[-2], images.shape[-1]))
+        return pyramid
+
+
+def _check_sizes(pyramid: dict[int, Tensor], size: tuple[int, int]) -> None:
+    for level, features in pyramid.items():
+        if tuple(features.shape[-2:]) != tuple(-(-pixels // 2**level) for pixels in size):
+            unit = 2 ** max(pyramid)
+            height, width = (-(-pixels // unit) * unit for pixels in size)
+            raise ImageSizeError(
+                f"this backbone does not take images of {size[0]}x{size[1]} pixels: level {level} would lose "
+                f"its border; use sizes divisible by {unit}, for example padded to {height}x{width}"
+            )
 
 
 def _reductions(name: str) -> list[int]:

@@ -94,7 +94,7 @@ class _Fusion(nn.Module):
         weights = weights / (weights.sum() + _FUSION_EPS)
         fused = weights[0] * same[0]
         for weight, features in zip(weights[1:], same[1:], strict=False):
-            fused = torch.addcmul(fused, features, weight)
+            fused = fused + weight * features
         if coarser is not None:
             # Weighted before it is enlarged: the same values from a quarter of the multiplications.
             fused = fused + resize_nearest(weights[-1] * coarser, (fused.shape[-2], fused.shape[-1]))
