@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from segsweep.errors import InvalidInput, InvalidJob, Problem
 from segsweep.jobs.builtin import builtin_folder, builtin_names, find_file
-from segsweep.jobs.spec import SweepJob, TrainJob
+from segsweep.jobs.spec import Job, PrepareJob, SweepJob, TrainJob
 from segsweep.records import AxisValue, CostReport, Point
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 DEMO_JOB = "demo"
-JobType = TypeVar("JobType", SweepJob, TrainJob)
+JobType = TypeVar("JobType", SweepJob, TrainJob, PrepareJob)
 
 
 def _silent(line: str) -> None:
@@ -221,25 +221,41 @@ def _space_path(space: str | Path) -> Path:
     return found
 
 
-def _load(
-    job: str | Path | JobType, kind: type[JobType], overrides: Sequence[str]
-) -> tuple[JobType, str]:
-    if isinstance(job, kind):
-        return job, "job"
+def job_kind(job: str | Path, *, overrides: Sequence[str] = ()) -> str:
+    """Kind of a job file: ``sweep``, ``train`` or ``prepare``."""
+    return _load_any(job, overrides).kind
+
+
+def run_prepare(job: str | Path, *, overrides: Sequence[str] = (), say: Say = _silent) -> ShardSet:
+    """Prepare the data of a ``kind: prepare`` job in its ``out`` folder, where sweeps and trainings find them."""
+    from segsweep.jobs.run_sweep import prepared
+
+    loaded = _of_kind(_load_any(job, overrides), PrepareJob, str(job))
+    return prepared(loaded.data, loaded.out, say=say)
+
+
+def _load(job: str | Path | JobType, kind: type[JobType], overrides: Sequence[str]) -> tuple[JobType, str]:
+    if isinstance(job, str | Path):
+        return _of_kind(_load_any(job, overrides), kind, str(job)), str(job)
+    if overrides:
+        raise InvalidJob([Problem(where="overrides", message="only a job file takes them; change the job itself")])
+    return job, "job"
+
+
+def _load_any(job: str | Path, overrides: Sequence[str]) -> Job:
     from segsweep.jobs.load import load_job
 
     found = find_file(str(job), kind="jobs", beside=Path())
     if found is None:
         names = ", ".join(builtin_names("jobs"))
-        folder = builtin_folder("jobs")
-        raise InvalidJob(
-            [Problem(where=str(job), message=f"no such job file; give a path, or one of {folder}: {names}")]
-        )
-    loaded = load_job(found, overrides=overrides)
-    if not isinstance(loaded, kind):
-        wanted = kind.model_fields["kind"].default
-        raise InvalidJob(
-            [Problem(where=str(job), message=f"kind is {loaded.kind!r}; run it with `segsweep {loaded.kind}`, "
-                     f"this command takes kind: {wanted}")]
-        )
-    return loaded, str(job)
+        message = f"no such job file; give a path, or one of {builtin_folder('jobs')}: {names}"
+        raise InvalidJob([Problem(where=str(job), message=message)])
+    return load_job(found, overrides=overrides)
+
+
+def _of_kind(job: Job, kind: type[JobType], where: str) -> JobType:
+    if isinstance(job, kind):
+        return job
+    wanted = kind.model_fields["kind"].default
+    message = f"kind is {job.kind!r}, this command takes kind: {wanted}; use `segsweep run`"
+    raise InvalidJob([Problem(where=where, message=message)])

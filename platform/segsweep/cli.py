@@ -21,6 +21,7 @@ from segsweep.errors import InvalidInput, Problem, SegsweepError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from segsweep.data.shards import ShardSet
     from segsweep.jobs.result import SweepResult, TrainResult
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
@@ -98,6 +99,25 @@ def train(
         _print_json(result.to_json())
     else:
         _print_training(result)
+
+
+@app.command()
+def run(
+    job: Annotated[str, typer.Argument(help="Job file, or the name of a built-in job, of any kind.")],
+    json_: JsonFlag = False,
+    resume: ResumeOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Run a job file whatever its kind: sweep, train or prepare."""
+    from segsweep import api
+
+    kind = api.job_kind(job, overrides=set_ or [])
+    if kind == "sweep":
+        sweep(job, json_, resume, set_)
+    elif kind == "train":
+        train(job, json_, resume, set_)
+    else:
+        _show_shards(api.run_prepare(job, overrides=set_ or []), json_)
 
 
 @app.command()
@@ -246,8 +266,12 @@ def data_prepare(
             options=_values(option or []),
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
+    _show_shards(shards, json_)
+
+
+def _show_shards(shards: ShardSet, json_: bool) -> None:
     document = {
-        "path": str(out),
+        "path": str(shards.path),
         "counts": dict(shards.counts),
         "class_names": list(shards.info.class_names),
         "class_histogram": {split: list(counts) for split, counts in shards.class_histogram.items()},
@@ -257,7 +281,7 @@ def data_prepare(
         _print_json(document)
         return
     counts = ", ".join(f"{count} {split}" for split, count in shards.counts.items())
-    print(f"{out}: {counts} images, {shards.info.num_classes} classes")
+    print(f"{shards.path}: {counts} images, {shards.info.num_classes} classes")
     _print_histogram(shards.info.class_names, shards.class_histogram)
 
 

@@ -183,17 +183,22 @@ def test_any_changed_bit_is_found_or_harmless(
             assert found.equal(expected)
 
 
+def empty_arrow_file(metadata: dict[str, str]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, pa.schema([("x", pa.int64())], metadata=metadata)):
+        pass
+    return bytes(sink.getvalue().to_pybytes())
+
+
 def test_foreign_files_are_refused(shards: ShardSet, tmp_path: Path) -> None:
     size = (shards.path / "train.arrow").stat().st_size
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, pa.schema([("x", pa.int64())])):
-        pass
-    foreign = sink.getvalue().to_pybytes()
     for content, found in (
         (b"\x00" * size, "not a complete Arrow file"),
         (b"ARROW1" + b"\xff" * (size - 12) + b"ARROW1", "not a readable Arrow file"),
         ((shards.path / "val.arrow").read_bytes(), "belongs to other shards"),
-        (foreign, "not one of segsweep's shards"),
+        (empty_arrow_file({}), "not one of segsweep's shards"),
+        (empty_arrow_file({"segsweep.schema_version": "two"}), "not a readable Arrow file"),
+        (empty_arrow_file({"segsweep.schema_version": "9"}), "written by a newer segsweep"),
     ):
         folder = damaged_copy(shards, tmp_path / "foreign", content)
         index = json.loads((folder / "index.json").read_text())

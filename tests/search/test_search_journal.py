@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segsweep.errors import DataError
@@ -73,6 +73,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.dictionaries(st.text(), JSON, max_size=3), max_size=4))
 def test_any_json_comes_back_equal(tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, object]]) -> None:
     journal = Journal(tmp_path_factory.mktemp("journal") / "j.jsonl")
