@@ -20,7 +20,7 @@ from segsweep.cost.machine_lock import MachineLock
 from segsweep.cost.measure import SpeedConditions, exact_cost, measure_speed
 from segsweep.cost.speed_cache import SpeedCache
 from segsweep.data.shards import ShardSet, open_shards
-from segsweep.errors import InvalidPoint, Problem, SegsweepError
+from segsweep.errors import ImageSizeError, InvalidPoint, Problem, SegsweepError
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS
 from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
@@ -137,7 +137,7 @@ def evaluate_point(point: Point, task: TrialTask, session: Session, *, stub: Eva
         status, reason = _run(point, task, recorder), ""
         if status is TrialStatus.STOPPED:
             reason = f"stopped by the scheduler at fidelity {recorder.scores[-1].fidelity:.3g}"
-    except OverConstraint as error:
+    except (OverConstraint, ImageSizeError) as error:
         status, reason = TrialStatus.INFEASIBLE, str(error)
     except Exception as error:  # a trial fails alone: whatever it raised is its reason
         traceback.print_exc()

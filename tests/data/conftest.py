@@ -1,14 +1,12 @@
-"""Makes ``tests/fixtures`` importable and finds the real data, where there are any."""
+"""Finds the real data, where there are any."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 _ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(_ROOT / "tests" / "fixtures"))
 
 
 @pytest.fixture(scope="session")

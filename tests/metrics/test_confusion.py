@@ -138,6 +138,21 @@ def test_undeclared_label_is_named() -> None:
         confusion_matrix(torch.zeros(3, dtype=torch.int64), torch.tensor([7, 9, 0]), num_classes=3)
 
 
+def test_negative_label_is_named_unless_it_is_the_ignore_index() -> None:
+    labels, predictions = torch.tensor([-1, 0, 1]), torch.tensor([1, 0, 0])
+    with pytest.raises(ValueError, match=r"labels hold ids \[-1\] outside 0\.\.1 and ignore_index=255"):
+        confusion_matrix(predictions, labels, num_classes=2)
+    matrix = confusion_matrix(predictions, labels, num_classes=2, ignore_index=-1)
+    assert matrix.tolist() == [[1, 0], [1, 0]]
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    labels = torch.tensor([0, IGNORE_INDEX], dtype=torch.int32)
+    predictions = torch.tensor([1, 1], dtype=torch.int32)
+    confusion_matrix(predictions, labels, num_classes=2)
+    assert (labels.tolist(), predictions.tolist()) == ([0, IGNORE_INDEX], [1, 1])
+
+
 def test_prediction_outside_the_classes_is_named() -> None:
     with pytest.raises(ValueError, match=r"predictions hold ids \[-1, 3\] outside 0\.\.2"):
         confusion_matrix(torch.tensor([-1, 3, 0]), torch.zeros(3, dtype=torch.int64), num_classes=3)

@@ -31,7 +31,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 
 def node(module: nn.Module, inputs: list[Tensor]) -> Tensor:
-    """EfficientDet, Eq. (2) with equal sizes, then SiLU, depthwise, pointwise, norm: written out."""
+    """EfficientDet, Sec. 3.3, with equal sizes, then SiLU, depthwise, pointwise, norm: written out."""
     weights = module.weights.clamp(min=0)
     fused = sum(w * x for w, x in zip(weights, inputs, strict=True)) / (weights.sum() + 1e-4)
     depthwise, pointwise, norm = module.conv

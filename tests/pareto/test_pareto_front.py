@@ -40,6 +40,15 @@ def test_ranks_are_those_of_the_definition(table: np.ndarray) -> None:
     assert non_dominated_rank(table, MAXIMIZE).tolist() == ranks_by_definition(table.tolist(), MAXIMIZE)
 
 
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(1, 20), st.just(2)), elements=st.integers(-3, 3).map(float))
+)
+def test_ranks_of_two_objectives_are_those_of_the_definition(table: np.ndarray) -> None:
+    assert non_dominated_rank(table, [True, False]).tolist() == ranks_by_definition(
+        table.tolist(), [True, False]
+    )
+
+
 @given(TABLES)
 def test_front_is_rank_zero(table: np.ndarray) -> None:
     assert front_mask(table, MAXIMIZE).tolist() == (non_dominated_rank(table, MAXIMIZE) == 0).tolist()

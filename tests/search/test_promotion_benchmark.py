@@ -22,7 +22,7 @@ from segsweep.search.scale import comparable_values
 
 RUNGS = (1 / 9, 1 / 3)
 BUDGET = 6.0  # full trainings
-SEEDS = 20
+SEEDS = 30
 MAXIMIZE = [True, False, True]
 REFERENCE = {"miou": 0.0, "macs": 10**10.6, "images_per_second": 1.2}  # the dearest design and a little more
 
@@ -87,8 +87,9 @@ def crowding_rule() -> Decide:
         crowding = np.zeros(len(table))
         for rank in np.unique(ranks):
             crowding[ranks == rank] = crowding_distance(table[ranks == rank], MAXIMIZE)
-        position = int(((ranks < ranks[-1]) | ((ranks == ranks[-1]) & (crowding > crowding[-1]))).sum())
-        return position < math.ceil(len(table) / 3)
+        # Of equal distance, as the many infinite ones, the earlier trial is first.
+        ahead = (ranks < ranks[-1]) | ((ranks == ranks[-1]) & (crowding >= crowding[-1]))
+        return int(ahead[:-1].sum()) < math.ceil(len(table) / 3)
 
     return decide
 
@@ -115,6 +116,6 @@ def mean_hypervolume(name: str) -> float:
     return float(np.mean([sweep(make[name](), seed) for seed in range(SEEDS)]))
 
 
-@pytest.mark.parametrize(("other", "gain"), [("none", 1.05), ("crowding", 1.05), ("miou", 1.2)])
+@pytest.mark.parametrize(("other", "gain"), [("none", 1.05), ("crowding", 1.05), ("miou", 1.3)])
 def test_stopping_by_added_hypervolume_finds_the_better_front(other: str, gain: float) -> None:
     assert mean_hypervolume("ours") > gain * mean_hypervolume(other)

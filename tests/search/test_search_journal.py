@@ -75,7 +75,9 @@ JSON = st.recursive(
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.dictionaries(st.text(), JSON, max_size=3), max_size=4))
-def test_any_json_comes_back_equal(tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, object]]) -> None:
+def test_any_json_comes_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, object]]
+) -> None:
     journal = Journal(tmp_path_factory.mktemp("journal") / "j.jsonl")
     for event in events:
         journal.append(event)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_the_same_seed_and_tells_give_the_same_points(continuous: SearchSpace, s
 def test_points_do_not_depend_on_the_process() -> None:
     program = f"""
 import sys
-sys.path.insert(0, {os.path.dirname(__file__)!r})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_search_study import CONTINUOUS, Study, drive, mixed, parse_space
 points = drive(Study(parse_space(CONTINUOUS, file="c.yaml"), seed=5), 40, mixed)
 print([point.key for point in points])
@@ -176,34 +177,32 @@ def test_values_of_a_trial_that_is_not_complete_never_count(
     assert run(flattering) == run(None)
 
 
-def share_of_encoder_a(study: Study, status: Callable[[Point], TrialStatus], last: int = 30) -> float:
-    """How often the last of 70 suggestions have encoder a, which gives the best mIoU where it is complete."""
-    points = []
-    for _ in range(70):
-        suggestion = study.ask()
-        points.append(suggestion.point)
-        miou = 0.8 if suggestion.point["encoder"] == "a" else 0.4
-        told = status(suggestion.point)
-        study.tell(suggestion.number, status=told, values={"miou": miou, "macs": 1e9})
-    return sum(point["encoder"] == "a" for point in points[-last:]) / last
+def share_of_encoder_a(space: SearchSpace, status: TrialStatus) -> float:
+    """How often suggestions 10 to 59 of three studies have encoder a, all of which ends in ``status``.
+
+    Where it is complete it has the best mIoU. At random it would be one in six.
+    """
+    shares = []
+    for seed in range(3):
+        study = Study(space, objectives=OBJECTIVES, seed=seed)
+        noise = random.Random(seed)
+        for _ in range(60):
+            suggestion = study.ask()
+            is_a = suggestion.point["encoder"] == "a"
+            shares.append(is_a if suggestion.number >= 10 else None)
+            values = {"miou": (0.8 if is_a else 0.4) + 0.1 * noise.random(), "macs": 1e9}
+            study.tell(suggestion.number, status=status if is_a else TrialStatus.COMPLETE, values=values)
+    counted = [share for share in shares if share is not None]
+    return sum(counted) / len(counted)
 
 
 def test_tpe_proposes_more_of_what_did_well(continuous: SearchSpace) -> None:
-    study = Study(continuous, objectives=OBJECTIVES, seed=0)
-    assert share_of_encoder_a(study, lambda point: TrialStatus.COMPLETE) > 0.5  # at random: 1 / 6
+    assert share_of_encoder_a(continuous, TrialStatus.COMPLETE) > 1 / 3
 
 
-@pytest.mark.parametrize("status", [TrialStatus.STOPPED, TrialStatus.INFEASIBLE])
-def test_tpe_turns_from_what_was_stopped_or_infeasible(
-    continuous: SearchSpace, status: TrialStatus
-) -> None:
-    # One in two suggestions of a good kind ends badly, and every one of encoder a.
-    study = Study(continuous, objectives=OBJECTIVES, seed=0)
-
-    def ending(point: Point) -> TrialStatus:
-        return status if point["encoder"] == "a" else TrialStatus.COMPLETE
-
-    assert share_of_encoder_a(study, ending) < 1 / 12
+@pytest.mark.parametrize("status", [TrialStatus.STOPPED, TrialStatus.INFEASIBLE, TrialStatus.FAILED])
+def test_tpe_turns_from_what_ended_badly(continuous: SearchSpace, status: TrialStatus) -> None:
+    assert share_of_encoder_a(continuous, status) < 1 / 8
 
 
 @pytest.mark.parametrize("values", [None, {}, {"miou": 0.5}, {"miou": float("nan"), "macs": 1.0}])

@@ -113,7 +113,12 @@ def test_a_name_in_the_file_wins_over_the_file_name() -> None:
         ("recipe.lr: {float", "neck.repeats.lr: {float", "x.yaml:5 axes.neck.repeats", "inside the other"),
         (', why: "fits"', "", "x.yaml:8 constraints.0.why", "missing key 'why': say why"),
         ('why: "fits"', 'why: ""', "x.yaml:8 constraints.0.why", "at least 1 character"),
-        ("neck.repeats <=", "neck.repeat <=", "x.yaml:8 constraints.0.require", "did you mean 'neck.repeats'"),
+        (
+            "neck.repeats <=",
+            "neck.repeat <=",
+            "x.yaml:8 constraints.0.require",
+            "did you mean 'neck.repeats'",
+        ),
         ("neck.repeats <= 2", "exit()", "x.yaml:8 constraints.0.require", "not allowed in a constraint"),
         (
             "<= 2",
@@ -158,7 +163,9 @@ def test_all_mistakes_are_reported_at_once_and_none_twice() -> None:
 
 
 def test_conditions_that_contradict_each_other_are_found() -> None:
-    text = GOOD.replace("  recipe.lr:", "  deep: {choice: [1], when: {neck.repeats: [1], kind: [fpn]}}\n  recipe.lr:")
+    text = GOOD.replace(
+        "  recipe.lr:", "  deep: {choice: [1], when: {neck.repeats: [1], kind: [fpn]}}\n  recipe.lr:"
+    )
     assert problems(text) == [
         (
             "x.yaml:6 axes.deep.when",
@@ -174,7 +181,9 @@ def test_a_point_published_twice_is_found() -> None:
     assert message == "the point of 't' is that of 's'; remove one"
 
 
-@pytest.mark.parametrize("text", ["", "# nothing", "- a", "3", "a: [", "a: b: c", "\t", "&a [*a]", "!!x y", BOMB])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing", "- a", "3", "a: [", "a: b: c", "\t", "&a [*a]", "!!x y", BOMB]
+)
 def test_a_file_that_is_no_space_is_refused_with_a_line(text: str) -> None:
     assert problems(text)[0][0].startswith("x.yaml:1")
 

@@ -109,7 +109,7 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait_for(self, condition: str, *, timeout_s: float = 40.0) -> None:
+    def wait_for(self, condition: str, *, timeout_s: float = 90.0) -> None:
         """Wait until a JavaScript expression is true; on time-out show what the page says."""
         deadline = time.monotonic() + timeout_s
         while not self.evaluate(f"Boolean({condition})"):

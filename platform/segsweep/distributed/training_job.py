@@ -17,12 +17,12 @@ from segsweep.distributed.ray_session import ray_session
 from segsweep.errors import SegsweepError, TrainingDiverged
 from segsweep.models.interface import MethodConfig
 from segsweep.records import CostReport, Score
+from segsweep.training.checkpoint import load_checkpoint
 from segsweep.training.loop import Schedule, fit
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import SaveCheckpoint
 
 CHECKPOINT = "checkpoint.pt"
-SCORES = "scores.json"  # what the checkpoint holds, for a reader without torch
 FAILURE = "failure.json"
 POLL_SECONDS = 0.3
 
@@ -62,7 +62,6 @@ class RayTrainSession:
         context = train.get_context()
         self._rank, self._world_size = int(context.get_world_rank()), int(context.get_world_size())
         self._folder = folder
-        self._scores = [score.to_json() for score in finished_scores(folder)]
 
     @property
     def rank(self) -> int:
@@ -80,9 +79,7 @@ class RayTrainSession:
     def report(self, score: Score, save: SaveCheckpoint) -> bool:
         """Write the checkpoint on rank 0; reporting to Ray is a barrier for all ranks."""
         if self.rank == 0:
-            self._scores.append(score.to_json())
             save(self._folder / CHECKPOINT)
-            _write_whole(self._folder / SCORES, json.dumps(self._scores))
         self._report({"epoch": score.epoch, "miou": score.miou, "train_loss": score.train_loss})
         return True
 
@@ -132,9 +129,9 @@ def run_training(plan: TrainingPlan, *, on_score: Callable[[Score], None]) -> li
 
 def finished_scores(folder: Path) -> list[Score]:
     """Scores of the epochs that the folder's checkpoint holds; empty if there is none."""
-    if not (folder / CHECKPOINT).is_file() or not (folder / SCORES).is_file():
+    if not (folder / CHECKPOINT).is_file():
         return []
-    return [Score(**item) for item in json.loads((folder / SCORES).read_text())]
+    return [Score(**item) for item in load_checkpoint(folder / CHECKPOINT)["scores"]]
 
 
 def _train_on_ray(plan: TrainingPlan) -> None:
@@ -202,16 +199,20 @@ def _raise_failure(folder: Path) -> None:
 @contextmanager
 def _followed(folder: Path, on_score: Callable[[Score], None]) -> Iterator[None]:
     """Tell of each epoch while the driver waits for Ray."""
-    told = 0
+    told, seen = 0, 0
     ended = threading.Event()
 
     def tell() -> None:
-        nonlocal told
-        with suppress(OSError, json.JSONDecodeError):
+        nonlocal told, seen
+        path = folder / CHECKPOINT
+        with suppress(FileNotFoundError):
+            written = path.stat().st_mtime_ns
+            if written == seen:
+                return
             scores = finished_scores(folder)
             for score in scores[told:]:
                 on_score(score)
-            told = len(scores)
+            told, seen = len(scores), written
 
     def follow() -> None:
         while not ended.wait(POLL_SECONDS):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import segsweep
-
-_PACKAGE = Path(segsweep.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def builtin_folder(kind: str) -> Path:

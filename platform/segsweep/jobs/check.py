@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segsweep.cost.measure import exact_cost
 from segsweep.data.sources import open_source
-from segsweep.errors import InvalidInput, InvalidPoint, InvalidSpace, Problem, SegsweepError
+from segsweep.errors import ImageSizeError, InvalidInput, InvalidPoint, InvalidSpace, Problem, SegsweepError
 from segsweep.jobs.builtin import builtin_folder
 from segsweep.jobs.designs import configs
 from segsweep.jobs.load import load_job
@@ -94,7 +94,9 @@ def check_space(
 
     for point in _sampled(space):
         try:
-            build_configs(space.method, point, fixed=fixed, recipe=recipe)
+            build_configs(space.method, point, fixed=fixed, recipe=recipe)[0].check_size(size)
+        except ImageSizeError as error:
+            note("reached by the axes", [Problem(where="axes", message=f"{error}; or raise data.size")])
         except InvalidPoint as error:
             note(f"reached by the axes, for example at {point.as_dict()}", error.problems)
     for seed in space.seeds if job is None or job.sweep.use_seeds else ():

@@ -42,3 +42,14 @@ class MethodConfig(BaseModel):
         Returns:
             A module ``(B, 3, H, W) -> SegmentationOutput`` with attributes ``stride`` and ``num_classes``.
         """
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuse image sizes that the model cannot take, before anything is built.
+
+        Args:
+            size: Height and width in pixels.
+
+        Raises:
+            ImageSizeError: If the model cannot take such images; by default it takes all.
+        """
+        return

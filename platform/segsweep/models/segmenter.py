@@ -53,20 +53,31 @@ class Segmenter(nn.Module):
         Raises:
             ImageSizeError: If the coarsest level would be smaller than one pixel.
         """
-        self._check_size(images)
+        height, width = images.shape[-2:]
+        check_image_size((height, width), top_level=self.top_level)
         if images.device.type == "cpu":
-            # pooling and resizing are 4 to 6 times as fast in this layout: inference 2, a training step 1.5 times
+            # Pooling and resizing are 4 to 6 times as fast in this layout; so inference takes less than half,
+            # a training step three quarters of the time.
             images = images.contiguous(memory_format=torch.channels_last)
         pyramid = self.backbone(images)  # {2: (B, C2, H/4, W/4), ..., 5: (B, C5, H/32, W/32)}
         pyramid = self.neck(pyramid)  # levels bottom..top, one width
         return SegmentationOutput(logits=self.head(pyramid))
 
-    def _check_size(self, images: Tensor) -> None:
-        height, width = images.shape[-2:]
-        smallest = 2 ** (self.top_level - 1) + 1  # below that, the level under the top has one pixel already
-        if min(height, width) < smallest:
-            fitting = (min(height, width) - 1).bit_length()
-            raise ImageSizeError(
-                f"an image of {height}x{width} pixels leaves level {self.top_level} less than one pixel; "
-                f"use images of at least {smallest} pixels a side or a top level of at most {fitting}"
-            )
+
+def check_image_size(size: tuple[int, int], *, top_level: int) -> None:
+    """Refuse images so small that the coarsest level has nothing left to see.
+
+    Args:
+        size: Height and width in pixels.
+        top_level: Coarsest level.
+
+    Raises:
+        ImageSizeError: The message names the smallest size and the highest level that fit.
+    """
+    smallest = 2 ** (top_level - 1) + 1  # below that, the level under the top has one pixel already
+    if min(size) < smallest:
+        fitting = (min(size) - 1).bit_length()
+        raise ImageSizeError(
+            f"an image of {size[0]}x{size[1]} pixels leaves level {top_level} less than one pixel; "
+            f"use images of at least {smallest} pixels a side or a top level of at most {fitting}"
+        )

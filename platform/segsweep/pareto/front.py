@@ -37,7 +37,8 @@ def as_losses(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.float64
         raise ValueError(
             f"row {row} of the values is not finite: {losses[row].tolist()}; leave such trials out"
         )
-    return np.where(np.asarray(maximize, dtype=bool), -losses, losses)
+    # Adding 0 makes -0.0 the same row as 0.0.
+    return np.where(np.asarray(maximize, dtype=bool), -losses, losses) + 0.0
 
 
 def non_dominated_rank(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.int64]:
@@ -71,18 +72,26 @@ def front_mask(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.bool_]
 
 
 def _front_of_losses(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    # Candidates in lexicographic order: a point can only be dominated by one that comes before it.
-    order = np.lexsort(losses.T[::-1])
-    mask = np.ones(len(losses), dtype=bool)
-    kept = np.empty_like(losses)
+    # Different rows in lexicographic order: a point can only be dominated by one that comes before it.
+    points, place = np.unique(losses, axis=0, return_inverse=True)
+    mask = _staircase(points) if points.shape[1] == 2 else _front_in_order(points)
+    return mask[place.reshape(-1)]
+
+
+def _staircase(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    lowest_before = np.minimum.accumulate(np.concatenate(([np.inf], points[:-1, 1])))
+    mask: NDArray[np.bool_] = points[:, 1] < lowest_before[: len(points)]
+    return mask
+
+
+def _front_in_order(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    mask = np.zeros(len(points), dtype=bool)
+    front = np.empty_like(points)
     size = 0
-    for index in order:
-        front, point = kept[:size], losses[index]
-        dominated = (front <= point).all(axis=1) & (front < point).any(axis=1)
-        if dominated.any():
-            mask[index] = False
-        else:
-            kept[size] = point
+    for index, point in enumerate(points):
+        if not (front[:size] <= point).all(axis=1).any():
+            front[size] = point
+            mask[index] = True
             size += 1
     return mask
 

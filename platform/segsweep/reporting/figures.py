@@ -214,7 +214,7 @@ def subtitle(evaluations: Sequence[Evaluation]) -> str:
     counts = Counter(evaluation.status for evaluation in evaluations)
     complete = counts.pop(TrialStatus.COMPLETE, 0)
     absent = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    trials = f"{complete} complete trials" + (f"; not drawn: {absent}" if absent else "")
+    trials = f"{complete} of {len(evaluations)} trials drawn" + (f"; not drawn: {absent}" if absent else "")
     costs = [evaluation.cost for evaluation in evaluations if evaluation.cost is not None]
     return " · ".join([trials, *cost_conditions(costs)])
 

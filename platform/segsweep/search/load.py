@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from segsweep.errors import InvalidSpace, Problem
-from segsweep.search import yaml_lines
 from segsweep.search.document import (
     AXIS_KINDS,
     AnyAxisDocument,
@@ -24,7 +23,7 @@ from segsweep.search.document import (
 )
 from segsweep.search.space import SearchSpace
 from segsweep.search.validate import Finding, all_findings
-from segsweep.search.yaml_lines import YamlDocument, parse_yaml
+from segsweep.search.yaml_lines import KeyPath, YamlDocument, parse_yaml
 
 _AXIS: TypeAdapter[AnyAxisDocument] = TypeAdapter(AxisDocument)
 _VALUE_KINDS = ("bool", "int", "float", "str")  # tags of the union behind one value
@@ -151,7 +150,7 @@ def _purpose(key: str) -> str:
     }.get(key, "")
 
 
-def _locate(location: Sequence[str | int]) -> tuple[yaml_lines.Path, type[BaseModel]]:
+def _locate(location: Sequence[str | int]) -> tuple[KeyPath, type[BaseModel]]:
     """Path in the file of a pydantic location (which holds union tags too), and the model around it."""
     match tuple(location):
         case ("axes", name, str(tag), *rest) if tag in _AXIS_MODELS:

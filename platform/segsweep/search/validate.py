@@ -13,9 +13,9 @@ from segsweep.search.axes import Axis, ChoiceAxis, FloatAxis, IntAxis, kind_of, 
 from segsweep.search.document import Constraint, Seed
 from segsweep.search.expression import ExpressionError
 from segsweep.search.space import SearchSpace
-from segsweep.search.yaml_lines import Path
+from segsweep.search.yaml_lines import KeyPath
 
-Finding = tuple[Path, str]  # place in the file, message
+Finding = tuple[KeyPath, str]  # place in the file, message
 
 _AXIS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -24,7 +24,7 @@ def axis_findings(axes: Sequence[Axis], unreadable: frozenset[str]) -> Iterator[
     """Names, ranges and conditions of the axes; conditions on ``unreadable`` ones are not judged."""
     names = [axis.name for axis in axes]
     for index, axis in enumerate(axes):
-        path: Path = ("axes", axis.name)
+        path: KeyPath = ("axes", axis.name)
         if not _AXIS_NAME.fullmatch(axis.name) or axis.name.startswith("cost."):
             yield path, f"axis name {axis.name!r} is no dotted path into a config, such as neck.channels"
         for other in names:
@@ -55,7 +55,7 @@ def _domain_messages(axis: Axis) -> Iterator[str]:
 def _condition_findings(axis: Axis, above: Sequence[Axis], names: Sequence[str]) -> Iterator[Finding]:
     parents = {parent.name: parent for parent in above}
     for name, values in axis.when.items():
-        path: Path = ("axes", axis.name, "when", name)
+        path: KeyPath = ("axes", axis.name, "when", name)
         if name not in parents:
             yield path, _unknown_parent(name, axis.name, parents, names)
             continue
@@ -149,7 +149,7 @@ def _names_any(constraint: Constraint, axes: frozenset[str]) -> bool:
 
 
 def _is_sound(
-    constraint: Constraint, index: int, findings: Mapping[Path, str], unsound: frozenset[str]
+    constraint: Constraint, index: int, findings: Mapping[KeyPath, str], unsound: frozenset[str]
 ) -> bool:
     return ("constraints", index, "require") not in findings and not _names_any(constraint, unsound)
 
@@ -160,7 +160,7 @@ def _seed_findings(
     names: set[str] = set()
     first: dict[Point, str] = {}
     for index, seed in seeds.items():
-        path: Path = ("seeds", index)
+        path: KeyPath = ("seeds", index)
         if seed.name in names:
             yield (*path, "name"), f"seed {seed.name!r} is given twice; rename one"
         names.add(seed.name)

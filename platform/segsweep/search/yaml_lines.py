@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-Path = tuple[str | int, ...]  # keys and list positions from the root
+KeyPath = tuple[str | int, ...]  # keys and list positions from the root
 
 # An alias can repeat its own container, or double a list at every level: stop long before memory does.
 _MAX_DEPTH = 20
@@ -31,16 +31,16 @@ class YamlDocument:
     """
 
     value: Any = None
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: tuple[tuple[int, str], ...] = ()
 
-    def line(self, path: Path) -> int:
+    def line(self, path: KeyPath) -> int:
         """Line of the value at ``path``, or of its nearest container that the file has."""
         known = [part for part in _prefixes(path) if part in self.lines]
         return self.lines[known[-1]] if known else 1
 
 
-def _prefixes(path: Path) -> list[Path]:
+def _prefixes(path: KeyPath) -> list[KeyPath]:
     return [path[:length] for length in range(len(path) + 1)]
 
 
@@ -60,7 +60,9 @@ def parse_yaml(text: str) -> YamlDocument:
     try:
         value = reader.build(root, ())
     except _TooLarge as signal:
-        limits = f"more than {_MAX_DEPTH} levels or {_MAX_VALUES} values; look for an alias (*name) that repeats"
+        limits = (
+            f"more than {_MAX_DEPTH} levels or {_MAX_VALUES} values; look for an alias (*name) that repeats"
+        )
         return YamlDocument(problems=((signal.line, limits),))
     return YamlDocument(value=value, lines=reader.lines, problems=tuple(reader.problems))
 
@@ -73,11 +75,11 @@ class _TooLarge(Exception):  # noqa: N818 - a signal inside this module
 
 class _Reader:
     def __init__(self) -> None:
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self.problems: list[tuple[int, str]] = []
         self._scalars = YAML(typ="safe", pure=True).constructor
 
-    def build(self, node: Node, path: Path) -> Any:
+    def build(self, node: Node, path: KeyPath) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
         if len(path) > _MAX_DEPTH or len(self.lines) > _MAX_VALUES:
             raise _TooLarge(node.start_mark.line + 1)
@@ -87,7 +89,7 @@ class _Reader:
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._scalar(node) if isinstance(node, ScalarNode) else None
 
-    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1

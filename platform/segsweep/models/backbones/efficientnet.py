@@ -49,7 +49,7 @@ class EfficientNetShape:
         width: Multiplier of every width; widths are rounded to multiples of 8.
         depth: Multiplier of the number of blocks of a stage, rounded up.
         fused: ESeg-Lite's blocks: one dense convolution for the 1x1 and the depthwise one, no
-            squeeze-and-excitation (ESeg, Sec. 3.4; kernel sizes are kept, which 17 G MACs for Lite-S pins).
+            squeeze-and-excitation (ESeg-Lite; kernel sizes are kept, else Lite-S has 10 G MACs, not 17).
         tf_same: TensorFlow's asymmetric padding, for weights converted from TensorFlow.
     """
 
@@ -60,7 +60,7 @@ class EfficientNetShape:
 
     @property
     def activation(self) -> Activation:
-        """ReLU in fused networks (ESeg, Sec. 3.4), else SiLU."""
+        """ReLU in fused networks (ESeg, Lite models), else SiLU."""
         return "relu" if self.fused else "silu"
 
 

@@ -1,4 +1,4 @@
-"""ESeg's head: one weighted sum over all levels, then a separable convolution (ESeg, Sec. 3.2)."""
+"""ESeg's head: one weighted sum over all levels, then a separable convolution."""
 
 from __future__ import annotations
 

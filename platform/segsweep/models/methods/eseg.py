@@ -15,7 +15,7 @@ from segsweep.models.layers.conv import Activation, set_batch_norm_momentum
 from segsweep.models.necks.bifpn import BiFPN
 from segsweep.models.necks.extra_levels import PooledLevels
 from segsweep.models.necks.fpn import FPN
-from segsweep.models.segmenter import Segmenter
+from segsweep.models.segmenter import Segmenter, check_image_size
 
 _DEFAULT_REPEATS = 4  # ESeg-S
 
@@ -87,7 +87,7 @@ class ESegConfig(MethodConfig):
     Attributes:
         backbone: Encoder.
         neck: Decoder.
-        activation: Activation of BiFPN and head; the Lite models use ReLU (ESeg, Sec. 3.4).
+        activation: Activation of BiFPN and head; the Lite models use ReLU (ESeg).
         batch_norm_momentum: Share of the newest batch in the running statistics. The paper gives none;
             EfficientDet's 0.01 needs thousands of steps before the statistics mean anything.
     """
@@ -98,8 +98,12 @@ class ESegConfig(MethodConfig):
     activation: Activation = "silu"
     batch_norm_momentum: float = Field(default=0.1, gt=0, le=1)
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Every level needs a pixel of its own."""
+        check_image_size(size, top_level=self.neck.top_level)
+
     def build(self, num_classes: int) -> Segmenter:
-        """Make the network: backbone, pooled levels, BiFPN or FPN, weighted sum (ESeg, Fig. 2)."""
+        """Make the network: backbone, pooled levels, BiFPN or FPN, weighted sum."""
         levels = self.neck.levels
         backbone = build_backbone(
             self.backbone.name, levels=tuple(level for level in levels if level <= TOP_LEVEL)
@@ -155,6 +159,6 @@ PRESETS: dict[str, ESegConfig] = {
     "eseg-s-p7": _small("bifpn", 7),
     "eseg-s-fpn-p5": _small("fpn", 5),
     "eseg-s-fpn-p9": _small("fpn", 9),
-    # ESeg, Table 2 of the encoders: ESeg-S with another encoder
+    # ESeg, ablation of the encoder: ESeg-S with ResNet-50
     "eseg-s-resnet50": _eseg("resnet50", 96, 4),
 }

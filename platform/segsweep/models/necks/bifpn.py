@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segsweep.models.layers.conv import Activation, activation_layer, batch_norm, conv, separable_conv
 from segsweep.models.layers.resize import halve_max, resize_nearest
 
-_FUSION_EPS = 1e-4  # EfficientDet, Eq. (2)
+_FUSION_EPS = 1e-4  # EfficientDet, fast normalised fusion
 
 
 class BiFPN(nn.Module):
@@ -70,7 +70,7 @@ class _BiFPNLayer(nn.Module):
 
     def forward(self, inputs: dict[int, Tensor]) -> dict[int, Tensor]:
         low, high = self.levels[0], self.levels[-1]
-        middle = {high: inputs[high]}  # top-down, P_td of EfficientDet, Eq. (3)
+        middle = {high: inputs[high]}  # top-down, P_td of EfficientDet
         for level in range(high - 1, low - 1, -1):
             middle[level] = self.top_down[str(level)]([inputs[level]], coarser=middle[level + 1])
         outputs = {low: middle[low]}  # bottom-up, P_out
@@ -81,7 +81,7 @@ class _BiFPNLayer(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """Fast normalised fusion (EfficientDet, Eq. 2), activation, separable convolution, batch norm."""
+    """Fast normalised fusion (EfficientDet, Sec. 3.3), activation, separable convolution, batch norm."""
 
     def __init__(self, num_inputs: int, channels: int, activation: Activation) -> None:
         super().__init__()

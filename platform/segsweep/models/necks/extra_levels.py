@@ -1,4 +1,4 @@
-"""Coarser levels than the backbone has, by pooling (ESeg, Sec. 3.1: P6 to P9)."""
+"""Coarser levels than the backbone has, by pooling (ESeg: P6 to P9)."""
 
 from __future__ import annotations
 
