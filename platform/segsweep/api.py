@@ -187,9 +187,16 @@ def cost(
 
 
 def paper(method: str) -> list[PaperRow]:
-    """Published figures of a method against those computed here, with the counting convention named."""
-    from segsweep.cost.published import paper_rows
+    """Published figures of a method against those computed here, with the counting convention named.
 
+    Raises:
+        InvalidInput: If there is no such method.
+    """
+    from segsweep.cost.published import paper_rows
+    from segsweep.models.methods import METHODS
+
+    if method not in METHODS:
+        raise InvalidInput([Problem(where="method", message=f"found {method!r}, allowed: {', '.join(METHODS)}")])
     return paper_rows(method)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from segsweep.cost.measure import exact_cost
 from segsweep.data.sources import open_source
-from segsweep.errors import ImageSizeError, InvalidInput, InvalidPoint, InvalidSpace, Problem, SegsweepError
+from segsweep.errors import ImageSizeError, InvalidInput, InvalidJob, InvalidPoint, InvalidSpace, Problem, SegsweepError
 from segsweep.jobs.builtin import builtin_folder
 from segsweep.jobs.designs import configs
-from segsweep.jobs.load import load_job
+from segsweep.jobs.load import data_settings, load_job
 from segsweep.jobs.spec import DataSettings, Job, SweepJob, TrainJob
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS
@@ -38,16 +38,18 @@ def check_paths(paths: Sequence[Path]) -> dict[Path, tuple[Problem, ...]]:
         paths = [builtin_folder("search_spaces"), builtin_folder("jobs")]
     files: list[Path] = []
     for path in paths:
-        files += sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        files += (sorted(path.glob("*.yaml")) or [path]) if path.is_dir() else [path]
     return {path: _problems_of(path) for path in files}
 
 
 def _problems_of(path: Path) -> tuple[Problem, ...]:
+    if path.is_dir():
+        return (Problem(where=str(path), message="the folder holds no *.yaml file; name spaces or jobs"),)
+    if not path.is_file():
+        return (Problem(where=str(path), message="no such file or folder"),)
     try:
-        if not path.is_file():
-            return (Problem(where=str(path), message="no such file or folder"),)
         if _is_job(path):
-            check_job(load_job(path), where=str(path))
+            check_job(_readable_job(path), where=str(path))
         else:
             check_space(load_space(path), where=str(path))
     except InvalidInput as error:
@@ -55,6 +57,15 @@ def _problems_of(path: Path) -> tuple[Problem, ...]:
     except SegsweepError as error:
         return (Problem(where=str(path), message=str(error)),)
     return ()
+
+
+def _readable_job(path: Path) -> Job:
+    """The job; what is wrong in its file is raised together with what is wrong with its data."""
+    try:
+        return load_job(path)
+    except InvalidJob as error:
+        data = data_settings(path)
+        raise InvalidJob([*error.problems, *(_data_problems(data, str(path)) if data else [])]) from None
 
 
 def _is_job(path: Path) -> bool:

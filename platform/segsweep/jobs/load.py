@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from segsweep.errors import InvalidJob, Problem
 from segsweep.jobs.builtin import builtin_names, find_file
-from segsweep.jobs.spec import JOB_KINDS, Job, SweepJob
+from segsweep.jobs.spec import JOB_KINDS, DataSettings, Job, SweepJob
 from segsweep.search.yaml_lines import YamlDocument, parse_yaml
 
 
@@ -27,7 +27,7 @@ def load_job(path: Path, *, overrides: Sequence[str] = ()) -> Job:
     """
     if not path.is_file():
         raise InvalidJob([Problem(where=str(path), message="no such file; name a job YAML, for example jobs/*.yaml")])
-    document = parse_yaml(path.read_text())
+    document = parse_yaml(_text(path))
     problems = [Problem(where=f"{path}:{line}", message=message) for line, message in document.problems]
     values = document.value
     if not isinstance(values, dict):
@@ -36,9 +36,27 @@ def load_job(path: Path, *, overrides: Sequence[str] = ()) -> Job:
     for override in overrides:
         _apply(values, override, problems)
     job = _validate(values, document, path, problems)
+    space = _found_space(values, document, path, problems)
     if job is None or problems:
         raise InvalidJob(problems)
-    return _with_absolute_paths(job, path)
+    return _with_absolute_paths(job, path, space=space)
+
+
+def data_settings(path: Path) -> DataSettings | None:
+    """The data section of a job file whose other parts may be wrong; ``None`` if it is wrong itself."""
+    values = parse_yaml(_text(path)).value
+    try:
+        data = DataSettings.model_validate(values.get("data") if isinstance(values, dict) else None)
+    except ValidationError:
+        return None
+    return _with_absolute_root(data, path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidJob([Problem(where=str(path), message="not a text file; a job is YAML in UTF-8")]) from None
 
 
 def _apply(values: dict[str, Any], override: str, problems: list[Problem]) -> None:
@@ -99,17 +117,30 @@ def _fields_at(kind: str, location: Sequence[Any]) -> list[str]:
     return sorted(getattr(model, "model_fields", {}))
 
 
-def _with_absolute_paths(job: Job, path: Path) -> Job:
-    """Resolve the data root and the space against the job file's folder."""
-    updates: dict[str, Any] = {}
-    if job.data.root is not None:
-        root = (path.parent / job.data.root.expanduser()).resolve()
-        updates["data"] = job.data.model_copy(update={"root": root})
+def _found_space(
+    values: dict[str, Any], document: YamlDocument, path: Path, problems: list[Problem]
+) -> Path | None:
+    """The space file of a sweep; looked for even if the rest of the job is wrong."""
+    name = values.get("space")
+    if values.get("kind") != "sweep" or not isinstance(name, str):
+        return None
+    space = find_file(name, kind="search_spaces", beside=path.parent)
+    if space is None:
+        names = ", ".join(builtin_names("search_spaces"))
+        message = f"found no space {name!r}; give a path relative to the job file, or one of: {names}"
+        problems.append(Problem(where=f"{path}:{document.line(('space',))} space", message=message))
+    return space
+
+
+def _with_absolute_paths(job: Job, path: Path, *, space: Path | None) -> Job:
+    """Resolve the data root against the job file's folder, and name the space file."""
+    updates: dict[str, Any] = {"data": _with_absolute_root(job.data, path)}
     if isinstance(job, SweepJob):
-        space = find_file(job.space, kind="search_spaces", beside=path.parent)
-        if space is None:
-            names = ", ".join(builtin_names("search_spaces"))
-            message = f"found no space {job.space!r}; give a path relative to the job file, or one of: {names}"
-            raise InvalidJob([Problem(where=f"{path} space", message=message)])
         updates["space"] = str(space)
     return job.model_copy(update=updates)
+
+
+def _with_absolute_root(data: DataSettings, path: Path) -> DataSettings:
+    if data.root is None:
+        return data
+    return data.model_copy(update={"root": (path.parent / data.root.expanduser()).resolve()})

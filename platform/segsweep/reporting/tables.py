@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from segsweep.pareto.front import front_of
@@ -24,6 +25,7 @@ _COST_COLUMNS = {
     "samples": pa.int64(),
     "device": pa.string(),
 }
+_SHORT = {"GMACs per image": "GMACs", "parameters (M)": "params (M)", "median latency (ms)": "p50 (ms)"}
 _EXTRA_METRICS = ("num_params", "latency_ms_p50")  # shown beside the objectives
 
 
@@ -145,7 +147,9 @@ def _number(metric: str, value: float | None) -> str:
 
 
 def _axis_text(value: AxisValue | None) -> str:
-    return "-" if value is None else str(value)
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def front_markdown(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> str:
@@ -163,14 +167,25 @@ def front_markdown(evaluations: Sequence[Evaluation], objectives: Sequence[Objec
 def front_rich_table(
     evaluations: Sequence[Evaluation], objectives: Sequence[Objective], *, title: str = "Pareto front"
 ) -> Table:
-    """The front as a terminal table; the conditions are its caption."""
+    """The front as a terminal table that fits 80 columns; the conditions are its caption."""
     header, rows = front_rows(evaluations, objectives)
-    table = Table(title=title, caption=f"{conditions(evaluations)}. {_directions(objectives)}.")
-    texts = {*point_axes(evaluations), "source"}
-    for name in header:
-        table.add_column(name, justify="left" if name in texts else "right", overflow="fold")
+    first = header.index(axes[0]) if (axes := point_axes(evaluations)) and axes[0] in header else len(header) - 1
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=f"{conditions(evaluations)}. {_directions(objectives)}.",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for name in header[:first]:
+        table.add_column(_SHORT.get(name, name), justify="right")
+    table.add_column("design", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        pairs = zip(header[first:-1], row[first:-1], strict=True)
+        design = " ".join(f"{axis.split('.')[-1]}={value}" for axis, value in pairs if value != "-")
+        source = "" if row[-1] in {"sampler", "random"} else f" ({row[-1]})"
+        table.add_row(*row[:first], design + source)
     return table
 
 
