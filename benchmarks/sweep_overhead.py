@@ -11,6 +11,7 @@ warm process, and the gaps between trials.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -65,8 +66,10 @@ def gaps(journal: Path) -> dict[str, float]:
         if event["type"] == "mark":
             marks.setdefault(event["number"], {}).setdefault(event["name"], []).append(event["at"])
     trained = [number for number in sorted(marks) if "first_step" in marks[number]]
-    pairs = list(zip(trained, trained[1:], strict=False))
-    work_ends = {number: max(marks[number].get("ended", []) + marks[number]["last_step"]) for number in trained}
+    pairs = list(itertools.pairwise(trained))
+    work_ends = {
+        number: max(marks[number].get("ended", []) + marks[number]["last_step"]) for number in trained
+    }
     return {
         "end_of_work_to_next_fork_s": statistics.median(
             marks[after]["forked"][0] - work_ends[before] for before, after in pairs

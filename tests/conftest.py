@@ -12,7 +12,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a bare ray.init would write a token to the home folder
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from segsweep.torchvision_compat import ensure_torchvision  # noqa: E402
+from segsweep.torchvision_compat import ensure_torchvision
 
 ensure_torchvision()  # before any test module imports timm or torchvision
 
@@ -33,8 +33,6 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from segsweep.data.sources import open_source
 
     out = tmp_path_factory.mktemp("shards") / "synthetic"
-    source = open_source(
-        "synthetic", root=None, options={"train": 8, "val": 4, "height": 64, "width": 128}
-    )
+    source = open_source("synthetic", root=None, options={"train": 8, "val": 4, "height": 64, "width": 128})
     prepare(source, out, size=(64, 128))
     return out

@@ -71,7 +71,7 @@ def sweep(
 def demo(
     *, out: Path | None = None, overrides: Sequence[str] = (), console: Console | None = None
 ) -> SweepResult:
-    """The built-in sweep: tiny ESeg designs on procedural street scenes, in at most three minutes on two cores.
+    """The built-in sweep: tiny ESeg designs on procedural street scenes; at most 3 minutes on 2 cores.
 
     Args:
         out: Folder for everything it writes; default ``segsweep-runs`` in the working directory.
@@ -196,7 +196,9 @@ def paper(method: str) -> list[PaperRow]:
     from segsweep.models.methods import METHODS
 
     if method not in METHODS:
-        raise InvalidInput([Problem(where="method", message=f"found {method!r}, allowed: {', '.join(METHODS)}")])
+        raise InvalidInput(
+            [Problem(where="method", message=f"found {method!r}, allowed: {', '.join(METHODS)}")]
+        )
     return paper_rows(method)
 
 
@@ -224,7 +226,9 @@ def _space_path(space: str | Path) -> Path:
     found = find_file(str(space), kind="search_spaces", beside=Path())
     if found is None:
         names = ", ".join(builtin_names("search_spaces"))
-        raise InvalidInput([Problem(where=str(space), message=f"no such space; give a file, or one of: {names}")])
+        raise InvalidInput(
+            [Problem(where=str(space), message=f"no such space; give a file, or one of: {names}")]
+        )
     return found
 
 
@@ -234,7 +238,7 @@ def job_kind(job: str | Path, *, overrides: Sequence[str] = ()) -> str:
 
 
 def run_prepare(job: str | Path, *, overrides: Sequence[str] = (), say: Say = _silent) -> ShardSet:
-    """Prepare the data of a ``kind: prepare`` job in its ``out`` folder, where sweeps and trainings find them."""
+    """Prepare the data of a ``kind: prepare`` job in its ``out`` folder, where other jobs find them."""
     from segsweep.jobs.run_sweep import prepared
 
     loaded = _of_kind(_load_any(job, overrides), PrepareJob, str(job))
@@ -245,7 +249,9 @@ def _load(job: str | Path | JobType, kind: type[JobType], overrides: Sequence[st
     if isinstance(job, str | Path):
         return _of_kind(_load_any(job, overrides), kind, str(job)), str(job)
     if overrides:
-        raise InvalidJob([Problem(where="overrides", message="only a job file takes them; change the job itself")])
+        raise InvalidJob(
+            [Problem(where="overrides", message="only a job file takes them; change the job itself")]
+        )
     return job, "job"
 
 

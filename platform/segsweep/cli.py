@@ -36,10 +36,12 @@ app.add_typer(data_app, name="data")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the job; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the job; repeatable."),
 ]
 ResumeOption = Annotated[
-    str | None, typer.Option("--resume", metavar="ID", help="Go on with an interrupted one: its id, or 'latest'.")
+    str | None,
+    typer.Option("--resume", metavar="ID", help="Go on with an interrupted one: its id, or 'latest'."),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
 
@@ -122,7 +124,9 @@ def run(
 
 @app.command()
 def check(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; default: the built-in ones.")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files or folders; default: the built-in ones.")
+    ] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Validate search spaces and jobs; every mistake at once."""
@@ -167,7 +171,9 @@ def points(
 def cost(
     method: Annotated[str, typer.Option(help="Method, for example eseg.")],
     preset: Annotated[str | None, typer.Option(help="Named design, for example eseg-s.")] = None,
-    point: Annotated[list[str] | None, typer.Option(metavar="AXIS=VALUE", help="Axis values; repeatable.")] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="AXIS=VALUE", help="Axis values; repeatable.")
+    ] = None,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH in pixels.")] = "1024x2048",
     num_classes: Annotated[int, typer.Option(min=1)] = 19,
     json_: JsonFlag = False,
@@ -175,7 +181,9 @@ def cost(
     """Count parameters, MACs and FLOPs without allocating weights."""
     from segsweep import api
 
-    report = api.cost(method, preset=preset, point=_values(point or []), size=_size(size), num_classes=num_classes)
+    report = api.cost(
+        method, preset=preset, point=_values(point or []), size=_size(size), num_classes=num_classes
+    )
     if json_:
         _print_json({"method": method, "preset": preset, **report.to_json()})
     else:
@@ -230,7 +238,9 @@ def doctor(out: OutOption = Path("segsweep-runs"), json_: JsonFlag = False) -> N
 @app.command()
 def ui(
     out: OutOption = Path("segsweep-runs"),
-    uri: Annotated[str | None, typer.Option(help="Another MLflow store, for example sqlite:///path.db.")] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="Another MLflow store, for example sqlite:///path.db.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on: this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
@@ -248,7 +258,9 @@ def data_prepare(
     out: Annotated[Path, typer.Option(help="Folder of the shards.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to resize to.")] = None,
-    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Setting of the source.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Setting of the source.")
+    ] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Turn a data set into Arrow shards once."""
@@ -328,7 +340,9 @@ def _print_training(result: TrainResult) -> None:
 def _print_histogram(names: tuple[str, ...], histogram: Any) -> None:
     for split, counts in histogram.items():
         total = max(sum(counts), 1)
-        shares = "  ".join(f"{name} {100 * count / total:.1f}%" for name, count in zip(names, counts, strict=True))
+        shares = "  ".join(
+            f"{name} {100 * count / total:.1f}%" for name, count in zip(names, counts, strict=True)
+        )
         print(f"  {split}: {shares}")
 
 
@@ -363,7 +377,9 @@ def _values(pairs: list[str]) -> dict[str, Any]:
 def _size(text: str) -> tuple[int, int]:
     height, separator, width = text.lower().partition("x")
     if not separator or not height.isdigit() or not width.isdigit() or not int(height) or not int(width):
-        raise InvalidInput([Problem(where=f"--size {text}", message="write HEIGHTxWIDTH, for example 1024x2048")])
+        raise InvalidInput(
+            [Problem(where=f"--size {text}", message="write HEIGHTxWIDTH, for example 1024x2048")]
+        )
     return int(height), int(width)
 
 

@@ -23,7 +23,7 @@ class Point(Mapping[str, AxisValue]):
     Two points are equal when their values are, whatever the order of their axes.
     """
 
-    __slots__ = ("_values", "_key")
+    __slots__ = ("_key", "_values")
 
     def __init__(self, values: Mapping[str, AxisValue]) -> None:
         self._values = dict(values)
@@ -51,6 +51,7 @@ class Point(Mapping[str, AxisValue]):
         return f"Point({self._values!r})"
 
     def as_dict(self) -> dict[str, AxisValue]:
+        """The values as a new dict, in the order of the axes."""
         return dict(self._values)
 
 
@@ -72,6 +73,7 @@ class Objective:
 
     @property
     def maximize(self) -> bool:
+        """Whether more is better."""
         return self.direction == "maximize"
 
 
@@ -95,6 +97,7 @@ class CostReport:
         latency_ms_p50: Median time of one batch in ms; p90 and p99 likewise.
         batch_size: Images per batch of the latency measurement.
         samples: Number of timed batches behind the percentiles.
+        threads: Torch threads of the measurement.
         device: Identity of the device card of the machine that measured.
     """
 
@@ -108,6 +111,7 @@ class CostReport:
     latency_ms_p99: float | None = None
     batch_size: int | None = None
     samples: int | None = None
+    threads: int | None = None
     device: str | None = None
 
     @property
@@ -116,10 +120,12 @@ class CostReport:
         return 2 * self.macs
 
     def to_json(self) -> dict[str, Any]:
+        """The record as JSON values; ``from_json`` reads them back."""
         return {**dataclasses.asdict(self), "size": list(self.size), "flops": self.flops}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> CostReport:
+        """The record that ``to_json`` wrote."""
         values = {key: value for key, value in document.items() if key != "flops"}
         return cls(**{**values, "size": tuple(values["size"])})
 
@@ -145,6 +151,7 @@ class Score:
     is_rung: bool = False
 
     def to_json(self) -> dict[str, Any]:
+        """The record as JSON values; ``Score(**values)`` reads them back."""
         return dataclasses.asdict(self)
 
 
@@ -198,6 +205,7 @@ class Evaluation:
         return values
 
     def to_json(self) -> dict[str, Any]:
+        """The record as JSON values; ``from_json`` reads them back."""
         return {
             "trial_id": self.trial_id,
             "number": self.number,
@@ -212,6 +220,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Evaluation:
+        """The record that ``to_json`` wrote."""
         return cls(
             **{
                 **document,

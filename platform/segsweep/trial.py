@@ -213,7 +213,8 @@ def training_size(shards: ShardSet) -> tuple[int, int]:
     """Height and width at which a model is costed and validated: the prepared size."""
     if shards.size is None:
         raise SegsweepError(
-            f"the prepared data {shards.path} has images of several sizes; cost needs one: prepare it with a size"
+            f"the prepared data {shards.path} has images of several sizes; cost needs one: "
+            f"prepare it with a size"
         )
     return shards.size
 
@@ -248,7 +249,9 @@ def with_speed(
                 conditions=conditions,
             )
         cache.put(key, speed)
-    return dataclasses.replace(cost, device=card.id, **dataclasses.asdict(speed))
+    return dataclasses.replace(
+        cost, device=card.id, threads=torch.get_num_threads(), **dataclasses.asdict(speed)
+    )
 
 
 def _gate(point: Point, cost: CostReport, space: SearchSpace) -> None:

@@ -28,7 +28,9 @@ axes:
 EPOCHS, RUNGS = 9, (1, 3)
 
 
-def _controller(folder: Path, *, seed: int = 3, trials: int = 14, journal: str = "journal.jsonl") -> SweepController:
+def _controller(
+    folder: Path, *, seed: int = 3, trials: int = 14, journal: str = "journal.jsonl"
+) -> SweepController:
     (folder / "space.yaml").write_text(SPACE)
     study = Study(load_space(folder / "space.yaml"), seed=seed)
     rule = RungRule(rungs=[epoch / EPOCHS for epoch in RUNGS], eta=3.0)
@@ -48,7 +50,9 @@ class RecordedWorker:
             num_classes=8,
             images_per_second=1e4 / channels,
         )
-        self.best = 0.3 + 0.04 * top + 0.002 * channels - 0.05 * abs(math.log10(float(stub.point["recipe.lr"])) + 2)
+        self.best = (
+            0.3 + 0.04 * top + 0.002 * channels - 0.05 * abs(math.log10(float(stub.point["recipe.lr"])) + 2)
+        )
 
     def epochs(self):  # type: ignore[no-untyped-def]
         yield [{"event": "cost", "cost": self.cost.to_json()}]
@@ -119,7 +123,9 @@ def test_a_journal_torn_in_its_last_line_loses_no_finished_trial(tmp_path: Path)
     path.write_bytes(path.read_bytes()[:-7])
     resumed = _controller(tmp_path)
     resumed.restore(Journal(path).read())
-    assert [item.trial_id for item in resumed.evaluations] == [item["evaluation"]["trial_id"] for item in finished]
+    assert [item.trial_id for item in resumed.evaluations] == [
+        item["evaluation"]["trial_id"] for item in finished
+    ]
 
 
 def test_a_resume_with_another_seed_is_refused(tmp_path: Path) -> None:
@@ -134,7 +140,7 @@ def test_a_trial_whose_worker_died_is_failed_and_the_sweep_goes_on(tmp_path: Pat
     assert stub is not None
     controller.fail(stub.number, "its worker died")
     _play(controller)
-    assert [item.status for item in controller.evaluations][0] is TrialStatus.FAILED
+    assert controller.evaluations[0].status is TrialStatus.FAILED
     assert len(controller.evaluations) == 3
 
 

@@ -108,12 +108,18 @@ def test_a_sweep_ends_every_trial_in_its_own_way(tiny_shards: Path, tmp_path: Pa
     assert len(set(points)) == len(points)
 
 
-def test_ctrl_c_and_resume_give_the_sweep_that_an_uninterrupted_one_gives(tiny_shards: Path, tmp_path: Path) -> None:
+def test_ctrl_c_and_resume_give_the_sweep_that_an_uninterrupted_one_gives(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
     whole = run_sweep(_plan(tmp_path / "whole", tiny_shards))
     cut = _plan(tmp_path / "cut", tiny_shards)
     first = run_sweep(cut, listeners=[Watcher(interrupt_after=4)])
     assert first.interrupted
-    finished = [line for line in (cut.folder / JOURNAL).read_text().splitlines() if json.loads(line)["type"] == "finish"]
+    finished = [
+        line
+        for line in (cut.folder / JOURNAL).read_text().splitlines()
+        if json.loads(line)["type"] == "finish"
+    ]
     resumed = run_sweep(cut, resume=True)
     assert 0 < len(finished) < len(resumed.evaluations)
     assert _comparable(resumed) == _comparable(whole)

@@ -25,7 +25,9 @@ def _images() -> torch.Tensor:
 
 def _network() -> nn.Sequential:
     torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(5, 4, 3), BatchNormAct2d(4), nn.Conv2d(4, 3, 1), nn.BatchNorm2d(3, momentum=0.3))
+    return nn.Sequential(
+        nn.Conv2d(5, 4, 3), BatchNormAct2d(4), nn.Conv2d(4, 3, 1), nn.BatchNorm2d(3, momentum=0.3)
+    )
 
 
 def _run(network: nn.Module, images: torch.Tensor, weights: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -46,7 +48,9 @@ def _worker(rank: int, folder: str, images: torch.Tensor, weights: torch.Tensor)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
+def results(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
     folder = tmp_path_factory.mktemp("ranks")
     images = _images()
     weights = torch.randn(6, 3, 5, 1, generator=torch.Generator().manual_seed(2))

@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_is_named(tiny_shards: Path, tmp_path: Path) -> Non
     checkpoint = tmp_path / "checkpoint.pt"
     _fit(tiny_shards, RECIPE.model_copy(update={"epochs": 1}), PlainSession(save_to=checkpoint))
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    with pytest.raises(DataError, match="checkpoint.pt: not a readable checkpoint"):
+    with pytest.raises(DataError, match=r"checkpoint\.pt: not a readable checkpoint"):
         load_checkpoint(checkpoint)
 
 
@@ -139,12 +139,16 @@ def _two_workers(rank: int, folder: str, shards: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_workers_give_the_loss_curve_of_one_with_the_summed_batch(tiny_shards: Path, tmp_path: Path) -> None:
+def test_two_workers_give_the_loss_curve_of_one_with_the_summed_batch(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
     mp.spawn(_two_workers, args=(str(tmp_path), str(tiny_shards)), nprocs=2)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     one = _fit(tiny_shards)
     for rank in ranks:
-        assert [score["train_loss"] for score in rank] == pytest.approx([score.train_loss for score in one], abs=1e-4)
+        assert [score["train_loss"] for score in rank] == pytest.approx(
+            [score.train_loss for score in one], abs=1e-4
+        )
         assert [score["miou"] for score in rank] == pytest.approx([score.miou for score in one], abs=2e-3)
 
 

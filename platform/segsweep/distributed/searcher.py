@@ -42,7 +42,9 @@ class ControlledSearcher(Searcher):  # type: ignore[misc]
         if not self._controller.is_running(number):
             return
         if error or result is None:
-            self._controller.fail(number, "the worker that ran the trial died twice; see the sweep's logs folder")
+            self._controller.fail(
+                number, "the worker that ran the trial died twice; see the sweep's logs folder"
+            )
         else:
             self._controller.stop(number)
 

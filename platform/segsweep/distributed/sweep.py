@@ -84,7 +84,9 @@ def run_sweep(
         controller = build_controller(plan, journal, listeners)
         events = journal.read()
         if events and not resume:
-            raise EnvironmentProblem(f"{plan.folder} holds a sweep already; add --resume, or choose another id")
+            raise EnvironmentProblem(
+                f"{plan.folder} holds a sweep already; add --resume, or choose another id"
+            )
         controller.restore(events)
         if not controller.finished:
             with ray_session(num_cpus=plan.num_cpus):

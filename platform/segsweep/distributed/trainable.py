@@ -20,7 +20,7 @@ def assignment(stub: Evaluation) -> dict[str, str]:
     return {"assignment": json.dumps(stub.to_json())}
 
 
-class TrialActor(tune.Trainable):
+class TrialActor(tune.Trainable):  # type: ignore[misc]
     """Runs trials one after the other in children of its fork host.
 
     Whatever goes wrong inside a trial is a failed evaluation, not an exception: Tune keeps the actor.

@@ -158,8 +158,8 @@ def _train_on_ray(plan: TrainingPlan) -> None:
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SegsweepError(
-            f"the training's workers failed more than {plan.max_failures} times: {lines[-1]}; what was trained "
-            f"is kept in {plan.folder}, add --resume to go on"
+            f"the training's workers failed more than {plan.max_failures} times: {lines[-1]}; what was "
+            f"trained is kept in {plan.folder}, add --resume to go on"
         ) from error
     finally:
         shutil.rmtree(plan.folder / "ray_train", ignore_errors=True)

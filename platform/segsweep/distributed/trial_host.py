@@ -139,7 +139,9 @@ class _RunningTrial:
                 case "score":
                     scores.append(Score(**event["score"]))
         how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        hint = " (the kernel kills with 9 when memory runs out: lower recipe.batch_size)" if code == -9 else ""
+        hint = (
+            " (the kernel kills with 9 when memory runs out: lower recipe.batch_size)" if code == -9 else ""
+        )
         return Evaluation(
             trial_id=self.stub.trial_id,
             number=self.stub.number,

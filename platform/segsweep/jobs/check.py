@@ -8,7 +8,15 @@ from pathlib import Path
 
 from segsweep.cost.measure import exact_cost
 from segsweep.data.sources import open_source
-from segsweep.errors import ImageSizeError, InvalidInput, InvalidJob, InvalidPoint, InvalidSpace, Problem, SegsweepError
+from segsweep.errors import (
+    ImageSizeError,
+    InvalidInput,
+    InvalidJob,
+    InvalidPoint,
+    InvalidSpace,
+    Problem,
+    SegsweepError,
+)
 from segsweep.jobs.builtin import builtin_folder
 from segsweep.jobs.designs import configs
 from segsweep.jobs.load import data_settings, load_job
@@ -101,7 +109,9 @@ def check_space(
     def note(source: str, items: Iterable[Problem]) -> None:
         for item in items:
             place = f"{where} {item.where.removeprefix('point ')}"
-            problems.setdefault(f"{place}{item.message}", Problem(where=f"{place} ({source})", message=item.message))
+            problems.setdefault(
+                f"{place}{item.message}", Problem(where=f"{place} ({source})", message=item.message)
+            )
 
     for point in _sampled(space):
         try:
@@ -184,10 +194,6 @@ def _folder_problems(out: Path, where: str) -> list[Problem]:
     existing = next(parent for parent in [out.absolute(), *out.absolute().parents] if parent.exists())
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return []
-    return [
-        Problem(
-            where=f"{where} out",
-            message=f"cannot write to {out}: {existing} is {'not writable' if existing.is_dir() else 'a file'}; "
-            f"set out: to a folder of yours",
-        )
-    ]
+    found = "not writable" if existing.is_dir() else "a file"
+    message = f"cannot write to {out}: {existing} is {found}; set out: to a folder of yours"
+    return [Problem(where=f"{where} out", message=message)]

@@ -22,7 +22,12 @@ def configs(
     """
     if method not in METHODS:
         raise InvalidPoint(
-            [Problem(where=f"{where} method".strip(), message=f"found {method!r}, allowed: {', '.join(METHODS)}")]
+            [
+                Problem(
+                    where=f"{where} method".strip(),
+                    message=f"found {method!r}, allowed: {', '.join(METHODS)}",
+                )
+            ]
         )
     fixed = {}
     if preset is not None:

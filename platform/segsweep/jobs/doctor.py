@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segsweep.jobs.environment import package_versions
-from segsweep.tracking.server import free_port, port_is_free
 from segsweep.torchvision_compat import ensure_torchvision
+from segsweep.tracking.server import free_port, port_is_free
 
 UI_PORT = 5000
 MIN_SHM_GB, MIN_DISK_GB = 1.0, 5.0
@@ -82,7 +82,9 @@ def _accelerators() -> Finding:
 def _folders(out: Path) -> list[Finding]:
     return [
         _writable("runs folder", out, "set out: in the job, or --out, to a folder of yours"),
-        _writable("Ray's temporary folder", Path(tempfile.gettempdir()), "set RAY_TMPDIR to a folder of yours"),
+        _writable(
+            "Ray's temporary folder", Path(tempfile.gettempdir()), "set RAY_TMPDIR to a folder of yours"
+        ),
     ]
 
 

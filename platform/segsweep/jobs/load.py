@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,22 @@ def load_job(path: Path, *, overrides: Sequence[str] = ()) -> Job:
         InvalidJob: With every problem of the file and of the overrides.
     """
     if not path.is_file():
-        raise InvalidJob([Problem(where=str(path), message="no such file; name a job YAML, for example jobs/*.yaml")])
+        raise InvalidJob(
+            [Problem(where=str(path), message="no such file; name a job YAML, for example jobs/*.yaml")]
+        )
     document = parse_yaml(_text(path))
     problems = [Problem(where=f"{path}:{line}", message=message) for line, message in document.problems]
     values = document.value
     if not isinstance(values, dict):
-        problems.append(Problem(where=str(path), message="a job is a mapping with `kind:`, `name:`, `data:` ..."))
+        problems.append(
+            Problem(where=str(path), message="a job is a mapping with `kind:`, `name:`, `data:` ...")
+        )
         raise InvalidJob(problems)
     for override in overrides:
         _apply(values, override, problems)
-    job = _validate(values, document, path, problems)
-    space = _found_space(values, document, path, problems)
+    place = _Place(path=path, document=document, overrides=overrides)
+    job = _validate(values, problems, place=place)
+    space = _found_space(values, problems, place=place)
     if job is None or problems:
         raise InvalidJob(problems)
     return _with_absolute_paths(job, path, space=space)
@@ -56,40 +62,62 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise InvalidJob([Problem(where=str(path), message="not a text file; a job is YAML in UTF-8")]) from None
+        raise InvalidJob(
+            [Problem(where=str(path), message="not a text file; a job is YAML in UTF-8")]
+        ) from None
 
 
 def _apply(values: dict[str, Any], override: str, problems: list[Problem]) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        problems.append(Problem(where=f"--set {override}", message="write key.path=value, for example sweep.trials=8"))
+        problems.append(
+            Problem(where=f"--set {override}", message="write key.path=value, for example sweep.trials=8")
+        )
         return
     *parents, leaf = key.split(".")
     target = values
     for parent in parents:
         inner = target.setdefault(parent, {})
         if not isinstance(inner, dict):
-            problems.append(Problem(where=f"--set {override}", message=f"{parent!r} holds {inner!r}, not a mapping"))
+            problems.append(
+                Problem(where=f"--set {override}", message=f"{parent!r} holds {inner!r}, not a mapping")
+            )
             return
         target = inner
     parsed = parse_yaml(text)
     target[leaf] = text if parsed.problems else parsed.value
 
 
-def _validate(
-    values: dict[str, Any], document: YamlDocument, path: Path, problems: list[Problem]
-) -> Job | None:
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a setting was written: in a line of the file, or on the command line."""
+
+    path: Path
+    document: YamlDocument
+    overrides: Sequence[str]
+
+    def __call__(self, location: Sequence[str | int]) -> str:
+        key = ".".join(map(str, location))
+        for override in reversed(self.overrides):
+            written = override.partition("=")[0]
+            if key == written or key.startswith(f"{written}."):
+                return f"--set {override}"
+        return f"{self.path}:{self.document.line(tuple(location))} {key}".strip()
+
+
+def _validate(values: dict[str, Any], problems: list[Problem], *, place: _Place) -> Job | None:
     kind = values.get("kind")
     if kind not in JOB_KINDS:
-        line = document.line(("kind",))
-        problems.append(Problem(where=f"{path}:{line} kind", message=f"found {kind!r}, allowed: {sorted(JOB_KINDS)}"))
+        problems.append(
+            Problem(where=place(("kind",)), message=f"found {kind!r}, allowed: {sorted(JOB_KINDS)}")
+        )
         return None
     try:
         return JOB_KINDS[kind].model_validate(values)
     except ValidationError as error:
-        for item in error.errors():
-            where = f"{path}:{document.line(item['loc'])} {'.'.join(map(str, item['loc']))}"
-            problems.append(Problem(where=where.strip(), message=_explain(item, kind)))
+        problems += [
+            Problem(where=place(item["loc"]), message=_explain(item, kind)) for item in error.errors()
+        ]
         return None
 
 
@@ -117,18 +145,16 @@ def _fields_at(kind: str, location: Sequence[Any]) -> list[str]:
     return sorted(getattr(model, "model_fields", {}))
 
 
-def _found_space(
-    values: dict[str, Any], document: YamlDocument, path: Path, problems: list[Problem]
-) -> Path | None:
+def _found_space(values: dict[str, Any], problems: list[Problem], *, place: _Place) -> Path | None:
     """The space file of a sweep; looked for even if the rest of the job is wrong."""
     name = values.get("space")
     if values.get("kind") != "sweep" or not isinstance(name, str):
         return None
-    space = find_file(name, kind="search_spaces", beside=path.parent)
+    space = find_file(name, kind="search_spaces", beside=place.path.parent)
     if space is None:
         names = ", ".join(builtin_names("search_spaces"))
         message = f"found no space {name!r}; give a path relative to the job file, or one of: {names}"
-        problems.append(Problem(where=f"{path}:{document.line(('space',))} space", message=message))
+        problems.append(Problem(where=place(("space",)), message=message))
     return space
 
 

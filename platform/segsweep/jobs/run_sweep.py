@@ -17,7 +17,7 @@ from segsweep.errors import InvalidJob, Problem
 from segsweep.jobs.check import check_job, sweep_space
 from segsweep.jobs.environment import environment
 from segsweep.jobs.result import SweepResult
-from segsweep.jobs.spec import DataSettings, SweepJob
+from segsweep.jobs.spec import DataSettings, SweepJob, TrainJob
 from segsweep.pareto.front import front_of, objective_values
 from segsweep.pareto.hypervolume import hypervolume, reference_point
 from segsweep.records import CostReport, Evaluation, Objective, Score
@@ -119,12 +119,12 @@ def sweep_plan(job: SweepJob, space: SearchSpace, shards: ShardSet, folder: Path
     )
 
 
-def tracking_uri(job: Any) -> str:
+def tracking_uri(job: SweepJob | TrainJob) -> str:
     """The job's MLflow store; by default an SQLite file in its ``out`` folder."""
     return job.tracking.uri or f"sqlite:///{(job.out / 'mlflow.db').resolve()}"
 
 
-def experiment_name(job: Any) -> str:
+def experiment_name(job: SweepJob | TrainJob) -> str:
     """The job's MLflow experiment: one per sweep family, by default the job's name."""
     return job.tracking.experiment or job.name
 
@@ -162,11 +162,15 @@ def _folder(job: SweepJob, resume: str | None, sweep_id: str | None) -> Path:
     if resume != LATEST:
         folder = sweeps / resume
         if not (folder / JOURNAL).is_file():
-            raise InvalidJob([Problem(where="--resume", message=f"{folder} holds no sweep; see {sweeps} for ids")])
+            raise InvalidJob(
+                [Problem(where="--resume", message=f"{folder} holds no sweep; see {sweeps} for ids")]
+            )
         return folder
     started = sorted(path.parent for path in sweeps.glob(f"{job.name}-*/{JOURNAL}"))
     if not started:
-        raise InvalidJob([Problem(where="--resume", message=f"no sweep of {job.name!r} in {sweeps} to resume")])
+        raise InvalidJob(
+            [Problem(where="--resume", message=f"no sweep of {job.name!r} in {sweeps} to resume")]
+        )
     return started[-1]
 
 

@@ -105,7 +105,9 @@ def _folder(job: TrainJob, resume: str | None, run_id: str | None) -> Path:
     started = sorted(path.parent for path in runs.glob(f"{job.name}-*/job.json"))
     folder = runs / resume if resume != LATEST else (started[-1] if started else None)
     if folder is None or not (folder / "job.json").is_file():
-        raise InvalidJob([Problem(where="--resume", message=f"no training {resume!r} of {job.name!r} in {runs}")])
+        raise InvalidJob(
+            [Problem(where="--resume", message=f"no training {resume!r} of {job.name!r} in {runs}")]
+        )
     return folder
 
 
@@ -114,7 +116,9 @@ def _remember(job: TrainJob, folder: Path) -> None:
     path, now = folder / "job.json", job.model_dump(mode="json")
     before = json.loads(path.read_text()) if path.is_file() else now
     changed = [
-        key for key in now if key not in {"out", "tracking", "scaling", "speed"} and now[key] != before.get(key)
+        key
+        for key in now
+        if key not in {"out", "tracking", "scaling", "speed"} and now[key] != before.get(key)
     ]
     if changed:
         message = f"{', '.join(changed)} changed since the training began; undo that, or start a new one"

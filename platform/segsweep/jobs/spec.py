@@ -39,7 +39,13 @@ class ObjectiveSettings(_Written):
     """One objective of a sweep."""
 
     metric: Literal[
-        "miou", "macs", "num_params", "images_per_second", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99"
+        "miou",
+        "macs",
+        "num_params",
+        "images_per_second",
+        "latency_ms_p50",
+        "latency_ms_p90",
+        "latency_ms_p99",
     ]
     direction: Literal["maximize", "minimize"]
 

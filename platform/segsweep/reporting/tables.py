@@ -23,6 +23,7 @@ _COST_COLUMNS = {
     "latency_ms_p99": pa.float64(),
     "batch_size": pa.int64(),
     "samples": pa.int64(),
+    "threads": pa.int64(),
     "device": pa.string(),
 }
 _SHORT = {"GMACs per image": "GMACs", "parameters (M)": "params (M)", "median latency (ms)": "p50 (ms)"}
@@ -114,6 +115,9 @@ def cost_conditions(costs: Sequence[CostReport]) -> list[str]:
     batches = sorted({cost.batch_size for cost in costs if cost.batch_size is not None})
     if batches:
         parts.append("speed at batch " + " or ".join(map(str, batches)))
+    threads = sorted({cost.threads for cost in costs if cost.threads is not None})
+    if threads:
+        parts.append("torch threads " + " or ".join(map(str, threads)))
     devices = sorted({cost.device for cost in costs if cost.device is not None})
     if devices:
         parts.append("device " + " or ".join(devices))
@@ -169,7 +173,9 @@ def front_rich_table(
 ) -> Table:
     """The front as a terminal table that fits 80 columns; the conditions are its caption."""
     header, rows = front_rows(evaluations, objectives)
-    first = header.index(axes[0]) if (axes := point_axes(evaluations)) and axes[0] in header else len(header) - 1
+    first = (
+        header.index(axes[0]) if (axes := point_axes(evaluations)) and axes[0] in header else len(header) - 1
+    )
     table = Table(
         title=title,
         title_justify="left",

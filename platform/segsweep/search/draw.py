@@ -13,7 +13,7 @@ RANDOM_TRIES = 2_000  # draws before a space is searched by enumeration or calle
 ENUMERATION_LIMIT = 200_000  # points
 
 
-class SpaceExhausted(SegsweepError):  # noqa: N818 - says what happened, as those of errors.py
+class SpaceExhausted(SegsweepError):
     """No point is left that was not asked and meets the constraints on axes."""
 
 

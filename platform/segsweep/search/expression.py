@@ -50,7 +50,7 @@ class ExpressionError(ValueError):
     """The text is not an expression of the language, or compares what cannot be compared."""
 
 
-class _NoValue(Exception):  # noqa: N818 - a signal inside this module, not an error
+class _NoValue(Exception):
     """A name that the result depends on has no value here."""
 
 

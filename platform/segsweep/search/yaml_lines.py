@@ -67,7 +67,7 @@ def parse_yaml(text: str) -> YamlDocument:
     return YamlDocument(value=value, lines=reader.lines, problems=tuple(reader.problems))
 
 
-class _TooLarge(Exception):  # noqa: N818 - a signal inside this module
+class _TooLarge(Exception):
     def __init__(self, line: int) -> None:
         super().__init__(line)
         self.line = line

@@ -74,7 +74,9 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         """Normalise ``(B, C, H, W)``; in eval mode exactly as ``nn.BatchNorm2d``."""
         if not self.training:
             return cast(Tensor, self.act(self.drop(super().forward(inputs))))
-        normalised, mean, variance, count = _SynchronisedNormalisation.apply(inputs, self.eps)
+        normalised, mean, variance, count = _SynchronisedNormalisation.apply(  # type: ignore[no-untyped-call]
+            inputs, self.eps
+        )
         self._update_running_moments(mean, variance, float(count))
         if self.affine:
             normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]

@@ -27,8 +27,7 @@ def evaluate(
     model.eval()
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     for images, labels in batches:
-        images = images.to(device, memory_format=torch.channels_last)
-        output = model(images)
+        output = model(images.to(device, memory_format=torch.channels_last))
         predictions = output.semantic_logits(tuple(labels.shape[-2:])).argmax(1)
         matrix += confusion_matrix(predictions, labels.to(device), num_classes=num_classes)
     model.train(was_training)

@@ -86,7 +86,7 @@ class _Training:
         self.schedule, self.session, self.device = schedule, session, device
         self.recipe = recipe
         self.num_classes = schedule.shards.info.num_classes
-        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if session.world_size > 1:
             self.model = synchronise_batch_norm(self.model)
         self.average = WeightAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
@@ -144,7 +144,7 @@ class _Training:
         if self.session.world_size > 1:
             dist.all_reduce(sums)
         total, count = sums.tolist()
-        value = total / max(count, 1.0)
+        value: float = total / max(count, 1.0)
         if not math.isfinite(value):
             raise TrainingDiverged(
                 f"the training loss is {value} at step {step} (learning rate {rate:.3g}); lower recipe.lr "
@@ -153,7 +153,7 @@ class _Training:
         # DDP averages gradients over ranks; the loss is a mean over the kept pixels of all ranks.
         loss = pixel_loss.total * (self.session.world_size / max(count, 1.0))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
