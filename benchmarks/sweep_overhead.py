@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,11 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from segsweep.distributed.controller import stub_of
-from segsweep.distributed.sweep import JOURNAL, SweepPlan, run_sweep
+from segsweep.distributed.sweep import JOURNAL, SweepPlan
 from segsweep.jobs.builtin import find_file
 from segsweep.jobs.check import sweep_space
+from segsweep.jobs.common import prepared
 from segsweep.jobs.load import load_job
-from segsweep.jobs.run_sweep import prepared, sweep_plan
+from segsweep.jobs.run_sweep import run_sweep_job, sweep_plan
 from segsweep.jobs.spec import SweepJob
 from segsweep.records import Evaluation, Score
 from segsweep.search.journal import Journal
@@ -60,7 +60,11 @@ def plain_loop(plan: SweepPlan, evaluations: Sequence[Evaluation], scratch: Path
 
 
 def gaps(journal: Path) -> dict[str, float]:
-    """Medians in seconds: end of a trial's work to fork of the next; last step to next first step."""
+    """Medians in seconds.
+
+    ``last_step_to_next_first_step_s`` holds the last validation of one trial and, of the next, counting,
+    building and the speed measurement; ``end_of_work_to_next_fork_s`` is what Ray and the driver add.
+    """
     marks: dict[int, dict[str, list[float]]] = {}
     for event in Journal(journal).read():
         if event["type"] == "mark":
@@ -88,23 +92,24 @@ def started(journal: Path) -> float:
     return min(event["at"] for event in Journal(journal).read() if event["type"] == "mark")
 
 
-def compare(job: SweepJob, folder: Path) -> dict[str, float]:
+def compare(job: SweepJob, folder: Path) -> dict[str, float | int | bool]:
+    """One sweep as a user runs it (MLflow, tables and figure included), then its trainings alone."""
     job = job.model_copy(
         update={"out": folder, "sweep": job.sweep.model_copy(update={"workers": 1, "cpus_per_trial": None})}
     )
-    space = sweep_space(job)
-    shards = prepared(job.data, folder, say=lambda line: print(line, file=sys.stderr))
-    plan = sweep_plan(job, space, shards, folder / "sweep")
+    shards = prepared(job.data, folder, say=lambda line: None)
+    plan = sweep_plan(job, sweep_space(job), shards, folder)
     begin_clock, begin = time.time(), time.perf_counter()
-    outcome = run_sweep(plan)
+    result = run_sweep_job(job)
     sweep_seconds = time.perf_counter() - begin
-    start_up = started(plan.folder / JOURNAL) - begin_clock
+    journal = result.folder / JOURNAL
+    start_up = started(journal) - begin_clock
     begin = time.perf_counter()
-    again = plain_loop(plan, outcome.evaluations, folder / "plain")
+    again = plain_loop(plan, result.evaluations, folder / "plain")
     loop_seconds = time.perf_counter() - begin
     same = all(
         [score.miou for score in a.scores] == [score.miou for score in b.scores]
-        for a, b in zip(outcome.evaluations, again, strict=True)
+        for a, b in zip(result.evaluations, again, strict=True)
     )
     return {
         "trials": len(again),
@@ -115,7 +120,7 @@ def compare(job: SweepJob, folder: Path) -> dict[str, float]:
         "start_up_s": start_up,
         "ratio_without_start_up": (sweep_seconds - start_up) / loop_seconds,
         "same_scores": same,
-        **gaps(plan.folder / JOURNAL),
+        **gaps(journal),
     }
 
 

@@ -9,9 +9,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segsweep.api import check, cost, demo, doctor, paper, points, prepare, sweep, train, ui_command
+    from segsweep.api import (
+        check,
+        cost,
+        demo,
+        doctor,
+        job_kind,
+        paper,
+        points,
+        prepare,
+        run_prepare,
+        sweep,
+        train,
+        ui_command,
+    )
 
-__all__ = ["check", "cost", "demo", "doctor", "paper", "points", "prepare", "sweep", "train", "ui_command"]
+__all__ = [
+    "check",
+    "cost",
+    "demo",
+    "doctor",
+    "job_kind",
+    "paper",
+    "points",
+    "prepare",
+    "run_prepare",
+    "sweep",
+    "train",
+    "ui_command",
+]
 
 
 def __getattr__(name: str) -> Any:

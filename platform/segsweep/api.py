@@ -69,17 +69,22 @@ def sweep(
 
 
 def demo(
-    *, out: Path | None = None, overrides: Sequence[str] = (), console: Console | None = None
+    *,
+    out: Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: str | None = None,
+    console: Console | None = None,
 ) -> SweepResult:
     """The built-in sweep: tiny ESeg designs on procedural street scenes; at most 3 minutes on 2 cores.
 
     Args:
         out: Folder for everything it writes; default ``segsweep-runs`` in the working directory.
         overrides: As for ``sweep``.
+        resume: As for ``sweep``.
         console: As for ``sweep``.
     """
     settings = [*overrides, *([f"out={out}"] if out else [])]
-    return sweep(DEMO_JOB, overrides=settings, console=console)
+    return sweep(DEMO_JOB, overrides=settings, resume=resume, console=console)
 
 
 def train(
@@ -177,13 +182,11 @@ def cost(
         num_classes: Number of classes of the head.
 
     Raises:
-        InvalidInput: If method, preset or point are not valid.
-        ImageSizeError: If the model cannot take that size.
+        InvalidInput: If method, preset or point are not valid, or the model cannot take that size.
     """
-    from segsweep.cost.measure import exact_cost
-    from segsweep.jobs.designs import design
+    from segsweep.jobs.designs import cost_of, design
 
-    return exact_cost(design(method, preset=preset, point=point or {}), num_classes=num_classes, size=size)
+    return cost_of(design(method, preset=preset, point=point or {}), num_classes=num_classes, size=size)
 
 
 def paper(method: str) -> list[PaperRow]:
@@ -239,7 +242,7 @@ def job_kind(job: str | Path, *, overrides: Sequence[str] = ()) -> str:
 
 def run_prepare(job: str | Path, *, overrides: Sequence[str] = (), say: Say = _silent) -> ShardSet:
     """Prepare the data of a ``kind: prepare`` job in its ``out`` folder, where other jobs find them."""
-    from segsweep.jobs.run_sweep import prepared
+    from segsweep.jobs.common import prepared
 
     loaded = _of_kind(_load_any(job, overrides), PrepareJob, str(job))
     return prepared(loaded.data, loaded.out, say=say)
@@ -252,7 +255,9 @@ def _load(job: str | Path | JobType, kind: type[JobType], overrides: Sequence[st
         raise InvalidJob(
             [Problem(where="overrides", message="only a job file takes them; change the job itself")]
         )
-    return job, "job"
+    from segsweep.jobs.load import with_absolute_paths
+
+    return _of_kind(with_absolute_paths(job, Path(), where="job"), kind, "job"), "job"
 
 
 def _load_any(job: str | Path, overrides: Sequence[str]) -> Job:

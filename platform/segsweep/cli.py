@@ -49,6 +49,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder for everything th
 def main() -> None:
     """Entry point: a user's mistake ends with its message, not with a traceback."""
     try:
+        sys.argv = _with_latest(sys.argv)
         app()
     except InvalidInput as error:
         _fail("\n".join(f"error: {problem}" for problem in error.problems))
@@ -56,8 +57,20 @@ def main() -> None:
         _fail(f"error: {error}")
     except KeyboardInterrupt:
         _fail("interrupted", code=INTERRUPTED)
-    except PermissionError as error:
-        _fail(f"error: no permission: {error.filename}; choose another folder with --out or out: in the job")
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        _fail(f"error: {error.strerror or error}{place}; free what is missing, or choose another --out")
+
+
+def _with_latest(arguments: list[str]) -> list[str]:
+    """A bare ``--resume`` means ``--resume latest``."""
+    complete = []
+    for index, argument in enumerate(arguments):
+        complete.append(argument)
+        following = arguments[index + 1] if index + 1 < len(arguments) else "-"
+        if argument == "--resume" and (following.startswith("-") or Path(following).suffix == ".yaml"):
+            complete.append("latest")
+    return complete
 
 
 def _fail(message: str, code: int = 2) -> None:
@@ -66,11 +79,16 @@ def _fail(message: str, code: int = 2) -> None:
 
 
 @app.command()
-def demo(json_: JsonFlag = False, out: OutOption = Path("segsweep-runs"), set_: SetOption = None) -> None:
+def demo(
+    json_: JsonFlag = False,
+    out: OutOption = Path("segsweep-runs"),
+    resume: ResumeOption = None,
+    set_: SetOption = None,
+) -> None:
     """Run the built-in sweep: tiny ESeg designs on procedural street scenes, at most 3 minutes."""
     from segsweep import api
 
-    _show_sweep(api.demo(out=out, overrides=set_ or [], console=_console()), json_)
+    _show_sweep(api.demo(out=out, overrides=set_ or [], resume=resume, console=_console()), json_)
 
 
 @app.command()

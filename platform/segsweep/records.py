@@ -168,7 +168,7 @@ class Evaluation:
         source: Who proposed the point: ``"seed:ESeg-S"``, ``"sampler"``.
         cost: Exact cost; ``None`` only if the trial failed before it was counted.
         scores: Validations in order of epoch.
-        seconds: Wall time of the trial from fork to end.
+        seconds: Wall time of the trial, waits at rungs included.
     """
 
     trial_id: str

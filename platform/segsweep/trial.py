@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,14 +21,14 @@ from segsweep.cost.machine_lock import MachineLock
 from segsweep.cost.measure import SpeedConditions, exact_cost, measure_speed
 from segsweep.cost.speed_cache import SpeedCache
 from segsweep.data.shards import ShardSet, open_shards
-from segsweep.errors import ImageSizeError, InvalidPoint, Problem, SegsweepError
+from segsweep.errors import EnvironmentProblem, ImageSizeError, InvalidPoint, Problem, SegsweepError
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS
 from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
 from segsweep.search.space import SearchSpace
 from segsweep.training.loop import Schedule, fit
 from segsweep.training.recipe import Recipe
-from segsweep.training.session import Session
+from segsweep.training.session import SaveCheckpoint, Session
 
 T = TypeVar("T", bound=BaseModel)
 RECIPE_PREFIX = "recipe"
@@ -48,7 +49,7 @@ class TrialTask:
         speed: Conditions of the speed measurement; ``None`` measures no speed.
         scratch: Folder on this machine for the machine lock and the speed cache.
         threads: Threads for torch; ``None`` leaves its default.
-        share_machine: Whether other trials run on the same machine at the same time.
+        use_gpu: Whether the trial was given a GPU.
     """
 
     space: SearchSpace
@@ -60,7 +61,7 @@ class TrialTask:
     rung_epochs: frozenset[int] = frozenset()
     speed: SpeedConditions | None = dataclasses.field(default_factory=SpeedConditions)
     threads: int | None = None
-    share_machine: bool = False
+    use_gpu: bool = False
 
 
 class OverConstraint(SegsweepError):
@@ -166,47 +167,54 @@ class _Recorder:
     """Passes everything on to the session and keeps what the evaluation needs."""
 
     def __init__(self, session: Session) -> None:
+        self.rank, self.world_size = session.rank, session.world_size
+        self.checkpoint, self.computing, self.mark = session.checkpoint, session.computing, session.mark
         self._session = session
         self.latest_cost: CostReport | None = None
         self.scores: list[Score] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
 
     def cost(self, report: CostReport) -> None:
         self.latest_cost = report
         self._session.cost(report)
 
-    def report(self, score: Score, save: Any) -> bool:
+    def report(self, score: Score, save: SaveCheckpoint) -> bool:
         self.scores.append(score)
         return self._session.report(score, save)
 
 
-def _run(point: Point, task: TrialTask, session: Any) -> TrialStatus:
+def _run(point: Point, task: TrialTask, session: Session) -> TrialStatus:
     """Count, gate, measure, train."""
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    config, recipe = build_configs(task.space.method, point, fixed=task.fixed, recipe=task.recipe)
-    shards = open_shards(task.shards)
-    size, num_classes = training_size(shards), shards.info.num_classes
-    cost = exact_cost(config, num_classes=num_classes, size=size)
-    session.cost(cost)
-    _gate(point, cost, task.space)
-    torch.manual_seed(task.seed)
-    model = config.build(num_classes)
+    device = training_device(use_gpu=task.use_gpu)
+    with session.computing():
+        config, recipe = build_configs(task.space.method, point, fixed=task.fixed, recipe=task.recipe)
+        shards = open_shards(task.shards)
+        num_classes = shards.info.num_classes
+        cost = exact_cost(config, num_classes=num_classes, size=training_size(shards))
+        session.cost(cost)
+        _gate(point, cost, task.space)
+        torch.manual_seed(task.seed)
+        model = config.build(num_classes)
     if task.speed is not None:
-        cost = with_speed(model, config, cost, conditions=task.speed, scratch=task.scratch)
+        cost = with_speed(model, config, cost, conditions=task.speed, scratch=task.scratch, device=device)
         session.cost(cost)
         _gate(point, cost, task.space)
         torch.manual_seed(task.seed)  # the same training whether the speed was measured or known
     schedule = Schedule(shards=shards, recipe=recipe, seed=task.seed, rung_epochs=task.rung_epochs)
-    scores = fit(model, schedule, session, device=training_device())
+    scores = fit(model, schedule, session, device=device)
     return TrialStatus.COMPLETE if scores[-1].epoch == recipe.epochs else TrialStatus.STOPPED
 
 
-def training_device() -> torch.device:
-    """The GPU of this process if it has one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def training_device(*, use_gpu: bool) -> torch.device:
+    """The first GPU that this process may see, or the CPU.
+
+    Raises:
+        EnvironmentProblem: If a GPU is wanted and torch finds none.
+    """
+    if use_gpu and not torch.cuda.is_available():
+        raise EnvironmentProblem("a GPU was asked for and torch finds none; see `segsweep doctor`")
+    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def training_size(shards: ShardSet) -> tuple[int, int]:
@@ -226,17 +234,28 @@ def with_speed(
     *,
     conditions: SpeedConditions,
     scratch: Path,
+    device: torch.device,
 ) -> CostReport:
-    """Add measured speed to an exact cost, alone on the machine, or from the cache of this device."""
-    device = training_device()
+    """Add measured speed to an exact cost: of trials that share ``scratch`` alone on the machine.
+
+    Args:
+        model: The built model; moved to ``device``.
+        config: What it was built from: with size, conditions, device and versions the key of the cache.
+        cost: Exact cost.
+        conditions: Of the measurement.
+        scratch: Folder on this machine with lock and cache.
+        device: Where to measure.
+    """
     card = device_card()
     key = {
+        "segsweep": version("segsweep"),
         "method": type(config).__name__,
         "config": config.model_dump(mode="json"),
         "size": list(cost.size),
         "num_classes": cost.num_classes,
         "conditions": conditions.model_dump(mode="json"),
-        "device": card.id,
+        "card": card.id,
+        "device": device.type,
         "threads": torch.get_num_threads(),
     }
     cache = SpeedCache(scratch / "speeds")

@@ -34,7 +34,9 @@ def _controller(
     (folder / "space.yaml").write_text(SPACE)
     study = Study(load_space(folder / "space.yaml"), seed=seed)
     rule = RungRule(rungs=[epoch / EPOCHS for epoch in RUNGS], eta=3.0)
-    return SweepController(study, rule, Journal(folder / journal), budget=Budget(trials=trials))
+    return SweepController(
+        study, rule, Journal(folder / journal), budget=Budget(trials=trials), clock=lambda: 0.0
+    )
 
 
 class RecordedWorker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Sequence
@@ -72,7 +73,6 @@ def _plan(folder: Path, shards: Path, *, workers: int = 1, trials: int = 6) -> S
         rung_epochs=frozenset({1}),
         speed=SpeedConditions(warmup=1, min_samples=2, min_seconds=0.0),
         threads=1,
-        share_machine=workers > 1,
     )
     return SweepPlan(
         folder=folder, task=task, budget=Budget(trials=trials), rungs=(1 / 3,), workers=workers, seed=1
@@ -138,4 +138,19 @@ def test_a_sweep_that_exists_is_not_overwritten(tiny_shards: Path, tmp_path: Pat
     plan = _plan(tmp_path / "sweep", tiny_shards)
     (plan.folder / JOURNAL).write_text('{"type": "ask", "number": 0, "point": {}, "source": "x"}\n')
     with pytest.raises(EnvironmentProblem, match="add --resume"):
+        run_sweep(plan)
+
+
+def test_an_error_in_the_driver_ends_the_sweep_with_that_error(tiny_shards: Path, tmp_path: Path) -> None:
+    class Broken(Watcher):
+        def trial_score(self, stub: Evaluation, score: Score) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        run_sweep(_plan(tmp_path / "sweep", tiny_shards), listeners=[Broken()])
+
+
+def test_resources_that_no_node_has_are_refused(tiny_shards: Path, tmp_path: Path) -> None:
+    plan = dataclasses.replace(_plan(tmp_path / "sweep", tiny_shards), gpus_per_trial=1.0)
+    with pytest.raises(EnvironmentProblem, match=r"1 x \(1 CPUs and 1 GPUs\) do not fit"):
         run_sweep(plan)

@@ -116,7 +116,8 @@ def test_a_trial_that_is_killed_fails_alone(host, task, tmp_path) -> None:  # ty
     assert "killed by signal 9" in evaluation.reason and "0.log" in evaluation.reason
     assert len(evaluation.scores) == 1
     _begin(host, task, tmp_path, number=1)
-    assert _to_end(host)[0].status is TrialStatus.COMPLETE
+    evaluation, _ = _to_end(host)
+    assert evaluation.status is TrialStatus.COMPLETE, evaluation.reason
 
 
 def test_the_speed_of_a_design_is_measured_once_per_device(host, task, tmp_path) -> None:  # type: ignore[no-untyped-def]

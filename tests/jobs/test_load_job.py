@@ -40,6 +40,7 @@ def test_every_mistake_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         "  rungs: [1, zwei]\n"
         "  objectives:\n"
         "    - {metric: miou, direction: maximize}\n"
+        "    - {metric: macs, direction: minimize}\n"
         "    - {metric: speed, direction: maximize}\n",
     )
     assert _problems(path).keys() == {
@@ -50,7 +51,7 @@ def test_every_mistake_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         f"{path}:8 recipe.lr",
         f"{path}:10 sweep.trials",
         f"{path}:11 sweep.rungs.1",
-        f"{path}:14 sweep.objectives.1.metric",
+        f"{path}:15 sweep.objectives.2.metric",
     }
 
 

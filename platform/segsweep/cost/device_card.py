@@ -22,7 +22,6 @@ class DeviceCard:
     Attributes:
         cpu: Model name of the processor.
         cores: Logical cores that this process may use.
-        threads: Threads that torch computes with.
         gpus: Names of the visible GPUs.
         torch: Version of torch.
         cuda: Version of CUDA that torch was built for; empty for a CPU build.
@@ -31,7 +30,6 @@ class DeviceCard:
 
     cpu: str
     cores: int
-    threads: int
     gpus: tuple[str, ...]
     torch: str
     cuda: str
@@ -55,7 +53,6 @@ def device_card() -> DeviceCard:
     return DeviceCard(
         cpu=_cpu_name(),
         cores=_usable_cores(),
-        threads=torch.get_num_threads(),
         gpus=names,
         torch=torch.__version__,
         cuda=torch.version.cuda or "",

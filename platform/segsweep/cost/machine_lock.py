@@ -1,8 +1,8 @@
 """Give a speed measurement the machine alone while other trials train on it.
 
-Training steps hold the lock shared, a measurement holds it exclusively: trainings pause between two
-steps for as long as a measurement takes. ``flock`` locks die with their process, so a killed trial
-blocks nobody.
+Every batch that a trial trains or validates on is worked through under the shared lock, a measurement
+holds it exclusively: trials pause between two batches for as long as a measurement takes. ``flock``
+locks die with their process, so a killed trial blocks nobody.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class MachineLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        # Everybody passes the turnstile first. A waiting measurement holds it, so no new step begins.
+        # Everybody passes the turnstile first. A waiting measurement holds it, so no new work begins.
         self._turnstile = os.open(folder / "turnstile.lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._room = os.open(folder / "room.lock", os.O_RDWR | os.O_CREAT, 0o600)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Held by a training step."""
+        """Held by one piece of a trial's work."""
         fcntl.flock(self._turnstile, fcntl.LOCK_EX)
         fcntl.flock(self._turnstile, fcntl.LOCK_UN)
         fcntl.flock(self._room, fcntl.LOCK_SH)

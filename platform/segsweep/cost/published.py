@@ -1,4 +1,4 @@
-"""Published sizes and costs beside what this code counts (``segsweep cost --published``)."""
+"""Published sizes and costs beside what this code counts (``segsweep paper``)."""
 
 from __future__ import annotations
 

@@ -26,10 +26,9 @@ class SpeedCache:
     def get(self, conditions: Mapping[str, Any]) -> Speed | None:
         """The speed measured under exactly these conditions, if any."""
         try:
-            document = json.loads(self._path(conditions).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):  # a torn file is measured again
+            return Speed(**json.loads(self._path(conditions).read_text())["speed"])
+        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):  # measured again
             return None
-        return Speed(**document["speed"])
 
     def put(self, conditions: Mapping[str, Any], speed: Speed) -> None:
         """Keep a speed; the file appears whole."""

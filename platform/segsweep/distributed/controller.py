@@ -18,8 +18,6 @@ from segsweep.search.journal import Journal
 from segsweep.search.strategy import PromotionRule
 from segsweep.search.study import SpaceExhausted, Study
 
-NEVER_TRAINED = TrialStatus.INFEASIBLE
-
 
 class SweepListener(Protocol):
     """Something that watches a sweep: a tracker, a progress display."""
@@ -67,6 +65,7 @@ def stub_of(number: int, point: Point, source: str) -> Evaluation:
 @dataclass
 class _Running:
     stub: Evaluation
+    started: float
     cost: CostReport | None = None
     scores: list[Score] = field(default_factory=list)
     decisions: dict[int, bool] = field(default_factory=dict)
@@ -122,7 +121,7 @@ class SweepController:
             self._journal.append(
                 {"type": "ask", "number": stub.number, "point": stub.point.as_dict(), "source": stub.source}
             )
-        self._running[stub.number] = _Running(stub)
+        self._running[stub.number] = _Running(stub, self._clock())
         for listener in self._listeners:
             listener.trial_started(stub)
         return stub
@@ -155,7 +154,7 @@ class SweepController:
                 f"others there were better",
                 cost=trial.cost,
                 scores=tuple(trial.scores),
-                seconds=score.seconds,
+                seconds=self._clock() - trial.started,
             )
         )
 
@@ -169,6 +168,7 @@ class SweepController:
                 reason=reason,
                 cost=trial.cost,
                 scores=tuple(trial.scores),
+                seconds=self._clock() - trial.started,
             )
         )
 
@@ -252,7 +252,7 @@ class SweepController:
         self.evaluations.append(evaluation)
 
     def _budget_left(self) -> bool:
-        trained = sum(item.status is not NEVER_TRAINED for item in self.evaluations)
+        trained = sum(item.status is not TrialStatus.INFEASIBLE for item in self.evaluations)
         infeasible = len(self.evaluations) - trained
         minutes = (self._clock() - self._started) / 60
         in_time = self._budget.max_minutes is None or minutes < self._budget.max_minutes

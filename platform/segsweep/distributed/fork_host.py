@@ -1,7 +1,7 @@
 """The warm process that trials are forked from: ``python -m segsweep.distributed.fork_host``.
 
-It has imported everything and run nothing: no thread pool, no CUDA context. So a fork is safe, a trial
-starts in milliseconds, and a trial that crashes or leaks takes only its own process along.
+It has imported everything and computed nothing: no OpenMP pool, no CUDA context. So a fork is safe, a
+trial starts in milliseconds, and a trial that crashes or leaks takes only its own process along.
 
 Requests and commands come as lines on standard input, events leave as JSON lines on standard output.
 While a trial runs, the child reads the commands and the host only waits for it.
@@ -18,7 +18,8 @@ import pickle
 import signal
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+import traceback
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from segsweep.training.session import SaveCheckpoint
 from segsweep.trial import TrialTask, evaluate_point
 
 GO, STOP = "go", "stop"
+REQUEST = "trial "  # begins a line that asks for a trial
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = "800"  # when memory runs out the kernel ends a trial, not the host, the driver or Ray
 
@@ -41,12 +43,12 @@ class Request(NamedTuple):
 
     def encode(self) -> str:
         """One line of text."""
-        return base64.b64encode(pickle.dumps(tuple(self))).decode()
+        return REQUEST + base64.b64encode(pickle.dumps(tuple(self))).decode()
 
     @classmethod
     def decode(cls, line: str) -> Request:
         """The request of a line from our own parent's pipe."""
-        return cls(*pickle.loads(base64.b64decode(line)))
+        return cls(*pickle.loads(base64.b64decode(line.removeprefix(REQUEST))))
 
 
 class ForkedSession:
@@ -55,7 +57,7 @@ class ForkedSession:
     rank = 0
     world_size = 1
 
-    def __init__(self, channel: int, *, lock: MachineLock | None) -> None:
+    def __init__(self, channel: int, *, lock: MachineLock) -> None:
         self._channel = channel
         self._lock = lock
 
@@ -72,9 +74,9 @@ class ForkedSession:
         """One-worker trials are short: an interrupted one starts again."""
         return None
 
-    def training_step(self) -> AbstractContextManager[None]:
+    def computing(self) -> AbstractContextManager[None]:
         """Let a measurement of another trial on this machine go first."""
-        return self._lock.shared() if self._lock else nullcontext()
+        return self._lock.shared()
 
     def mark(self, name: str) -> None:
         """Send the wall-clock time of an event."""
@@ -109,7 +111,7 @@ def main() -> None:
     gc.freeze()  # keeps the pages of imported modules shared with the children
     send(channel, event="ready")
     while (line := read_line(0)) is not None:
-        if line in {GO, STOP, ""}:  # meant for a child that has ended meanwhile
+        if not line.startswith(REQUEST):  # the rest of a command to a child that has died meanwhile
             continue
         child = os.fork()
         if child == 0:
@@ -130,13 +132,15 @@ def _run_child(request: Request, channel: int) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         send(channel, event="mark", name="forked", at=time.time())
-        lock = MachineLock(request.task.scratch) if request.task.share_machine else None
-        session = ForkedSession(channel, lock=lock)
+        session = ForkedSession(channel, lock=MachineLock(request.task.scratch))
         evaluation = evaluate_point(request.stub.point, request.task, session, stub=request.stub)
         send(channel, event="mark", name="ended", at=time.time())
         send(channel, event="evaluation", evaluation=evaluation.to_json())
         code = 0
+    except BaseException:
+        traceback.print_exc()  # to the trial's log, which the evaluation names
     finally:
+        sys.stderr.flush()
         os._exit(code)  # no clean-up of what the host owns: the child shares its objects
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+from segsweep.errors import EnvironmentProblem
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -19,12 +21,11 @@ QUIET = {
 
 
 @contextmanager
-def ray_session(*, num_cpus: int | None = None, dashboard: bool = False) -> Iterator[None]:
+def ray_session(*, num_cpus: int | None = None) -> Iterator[None]:
     """A connection to Ray: an existing one, the cluster of ``RAY_ADDRESS``, or a local one.
 
     Args:
         num_cpus: Size of a local Ray; ``None`` takes all cores.
-        dashboard: Needed where Ray Train runs: without it a stopped training keeps its resources.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -41,7 +42,7 @@ def ray_session(*, num_cpus: int | None = None, dashboard: bool = False) -> Iter
         ray.init(
             address="local",
             num_cpus=num_cpus,
-            include_dashboard=dashboard,
+            include_dashboard=False,
             log_to_driver=False,
             logging_level="error",
         )
@@ -49,3 +50,32 @@ def ray_session(*, num_cpus: int | None = None, dashboard: bool = False) -> Iter
         yield
     finally:
         ray.shutdown()
+
+
+def require_resources(*, cpus: float, gpus: float, count: int = 1) -> None:
+    """Refuse work that no node of the connected cluster could ever take.
+
+    Ray would wait for such resources for ever, in silence.
+
+    Args:
+        cpus: CPUs of one process; ``gpus`` likewise.
+        count: Processes that must run at the same time.
+
+    Raises:
+        EnvironmentProblem: The message says what is wanted and what there is.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    places = sum(_places(node, cpus=cpus, gpus=gpus) for node in nodes)
+    if places < count:
+        there = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise EnvironmentProblem(
+            f"{count} x ({cpus:g} CPUs and {gpus:g} GPUs) do not fit Ray's nodes ({there}); ask for less, "
+            f"or start a larger cluster and set RAY_ADDRESS"
+        )
+
+
+def _places(node: Mapping[str, float], *, cpus: float, gpus: float) -> int:
+    wanted = {"CPU": cpus, "GPU": gpus}
+    return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in wanted.items() if amount > 0)

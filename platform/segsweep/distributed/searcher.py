@@ -25,10 +25,16 @@ class ControlledSearcher(Searcher):  # type: ignore[misc]
         super().__init__()
         self._controller = controller
         self.numbers: dict[str, int] = {}  # Tune's trial id -> number of the trial
+        self.error: Exception | None = None  # Tune would wrap it in a traceback: the sweep raises it instead
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, ``None`` to be asked again later, or ``FINISHED``."""
-        stub = self._controller.next_trial()
+        try:
+            stub = None if self.error else self._controller.next_trial()
+        except Exception as error:
+            self.error = error
+        if self.error:
+            return str(Searcher.FINISHED)
         if stub is None:
             return str(Searcher.FINISHED) if self._controller.finished else None
         self.numbers[trial_id] = stub.number
@@ -39,14 +45,15 @@ class ControlledSearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         """Close a trial that the scheduler stopped or whose worker died; others are closed already."""
         number = self.numbers[trial_id]
-        if not self._controller.is_running(number):
+        if self.error or not self._controller.is_running(number):
             return
-        if error or result is None:
-            self._controller.fail(
-                number, "the worker that ran the trial died twice; see the sweep's logs folder"
-            )
-        else:
-            self._controller.stop(number)
+        try:
+            if error or result is None:
+                self._controller.fail(number, "the worker that ran the trial died twice; see the logs folder")
+            else:
+                self._controller.stop(number)
+        except Exception as failure:
+            self.error = failure
 
     def save(self, checkpoint_path: str) -> None:
         """Tune wants a file; the journal is the truth."""
@@ -75,8 +82,17 @@ class ParetoScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def _take(self, trial: Any, result: dict[str, Any]) -> bool:
         number = self._searcher.numbers[trial.trial_id]
+        if self._searcher.error:
+            return False
         if not self._controller.is_running(number):
             return True
+        try:
+            return self._observe(number, result)
+        except Exception as error:
+            self._searcher.error = error
+            return False
+
+    def _observe(self, number: int, result: dict[str, Any]) -> bool:
         events = json.loads(result[EVENTS])
         go = self._controller.observe(number, events)
         if events[-1]["event"] == "evaluation":

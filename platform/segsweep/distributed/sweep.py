@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segsweep.distributed.controller import Budget, SweepController, SweepListener
-from segsweep.distributed.ray_session import ray_session
+from segsweep.distributed.ray_session import ray_session, require_resources
 from segsweep.errors import EnvironmentProblem
 from segsweep.records import DEFAULT_OBJECTIVES, Evaluation, Objective
 from segsweep.search.journal import Journal
@@ -74,28 +74,26 @@ def run_sweep(
         All evaluations, those of the replayed journal included.
 
     Raises:
-        EnvironmentProblem: If another process runs this sweep now, or a journal exists and ``resume``
-            was not asked for.
+        EnvironmentProblem: If a journal exists and ``resume`` was not asked for, or no node has the
+            resources of a trial.
         DataError: If the journal does not fit the plan.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with _only_one_driver(plan.folder):
-        journal = Journal(plan.folder / JOURNAL)
-        controller = build_controller(plan, journal, listeners)
-        events = journal.read()
-        if events and not resume:
-            raise EnvironmentProblem(
-                f"{plan.folder} holds a sweep already; add --resume, or choose another id"
-            )
-        controller.restore(events)
-        if not controller.finished:
-            with ray_session(num_cpus=plan.num_cpus):
-                _run_on_tune(plan, controller)
-        return SweepOutcome(
-            evaluations=tuple(controller.evaluations),
-            interrupted=not controller.finished,
-            exhausted=controller.exhausted,
-        )
+    journal = Journal(plan.folder / JOURNAL)
+    controller = build_controller(plan, journal, listeners)
+    events = journal.read()
+    if events and not resume:
+        raise EnvironmentProblem(f"{plan.folder} holds a sweep already; add --resume, or choose another id")
+    controller.restore(events)
+    if not controller.finished:
+        with ray_session(num_cpus=plan.num_cpus):
+            require_resources(cpus=plan.cpus_per_trial, gpus=plan.gpus_per_trial)
+            _run_on_tune(plan, controller)
+    return SweepOutcome(
+        evaluations=tuple(controller.evaluations),
+        interrupted=not controller.finished,
+        exhausted=controller.exhausted,
+    )
 
 
 def build_controller(
@@ -135,16 +133,24 @@ def _run_on_tune(plan: SweepPlan, controller: SweepController) -> None:
         raise_on_failed_trial=False,
         verbose=0,
     )
+    if searcher.error:
+        raise searcher.error
 
 
 @contextmanager
-def _only_one_driver(folder: Path) -> Iterator[None]:
+def only_one_driver(folder: Path) -> Iterator[None]:
+    """Hold a sweep's or training's folder against a second process.
+
+    Raises:
+        EnvironmentProblem: If another process holds it now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "driver.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise EnvironmentProblem(
-            f"another process runs the sweep in {folder} now; wait for it, or start a sweep of your own"
+            f"another process works in {folder} now; wait for it to end, or start one of your own"
         ) from None
     else:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.data.shards import open_shards
-from segsweep.distributed.ray_session import ray_session
+from segsweep.distributed.ray_session import ray_session, require_resources
 from segsweep.errors import SegsweepError, TrainingDiverged
 from segsweep.models.interface import MethodConfig
 from segsweep.records import CostReport, Score
@@ -23,6 +24,7 @@ from segsweep.training.recipe import Recipe
 from segsweep.training.session import SaveCheckpoint
 
 CHECKPOINT = "checkpoint.pt"
+SCORES = "scores.json"  # what the checkpoint holds, small enough to be read after each epoch
 FAILURE = "failure.json"
 POLL_SECONDS = 0.3
 
@@ -62,6 +64,7 @@ class RayTrainSession:
         context = train.get_context()
         self._rank, self._world_size = int(context.get_world_rank()), int(context.get_world_size())
         self._folder = folder
+        self._scores = [score.to_json() for score in finished_scores(folder)]
 
     @property
     def rank(self) -> int:
@@ -80,6 +83,8 @@ class RayTrainSession:
         """Write the checkpoint on rank 0; reporting to Ray is a barrier for all ranks."""
         if self.rank == 0:
             save(self._folder / CHECKPOINT)
+            self._scores.append(score.to_json())
+            _write_whole(self._folder / SCORES, json.dumps(self._scores))
         self._report({"epoch": score.epoch, "miou": score.miou, "train_loss": score.train_loss})
         return True
 
@@ -88,7 +93,7 @@ class RayTrainSession:
         path = self._folder / CHECKPOINT
         return path if path.is_file() else None
 
-    def training_step(self) -> AbstractContextManager[None]:
+    def computing(self) -> AbstractContextManager[None]:
         """A training has its workers' resources to itself."""
         return nullcontext()
 
@@ -116,7 +121,7 @@ def run_training(plan: TrainingPlan, *, on_score: Callable[[Score], None]) -> li
     if not done or done[-1].epoch < plan.recipe.epochs:
         cpus = plan.workers * plan.threads + 1  # the trainer's controller takes none, Ray's own actors some
         with (
-            ray_session(num_cpus=max(cpus, os.cpu_count() or 1), dashboard=False),
+            ray_session(num_cpus=max(cpus, os.cpu_count() or 1)),
             _followed(plan.folder, on_score),
         ):
             _train_on_ray(plan)
@@ -138,6 +143,7 @@ def _train_on_ray(plan: TrainingPlan) -> None:
     from ray import train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    require_resources(cpus=plan.threads, gpus=plan.gpus_per_worker, count=plan.workers)
     gpu = plan.gpus_per_worker > 0
     resources = {"CPU": float(plan.threads)} | ({"GPU": plan.gpus_per_worker} if gpu else {})
     trainer = TorchTrainer(
@@ -153,15 +159,22 @@ def _train_on_ray(plan: TrainingPlan) -> None:
             failure_config=train.FailureConfig(max_failures=plan.max_failures),
         ),
     )
+    handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
+    except SystemExit:  # Ray's way to end on Ctrl-C
+        raise KeyboardInterrupt from None
     except Exception as error:
+        if (plan.folder / FAILURE).is_file():
+            return  # our own error, told by the caller
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SegsweepError(
             f"the training's workers failed more than {plan.max_failures} times: {lines[-1]}; what was "
             f"trained is kept in {plan.folder}, add --resume to go on"
         ) from error
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # Ray leaves its own behind
         shutil.rmtree(plan.folder / "ray_train", ignore_errors=True)
 
 
@@ -170,6 +183,8 @@ def _train_worker(config: dict[str, Any]) -> None:
     import torch
 
     plan: TrainingPlan = config["plan"]
+    if (plan.folder / FAILURE).is_file():  # Ray tries again after an error of ours on some rank
+        return
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     session = RayTrainSession(plan.folder)
@@ -183,9 +198,9 @@ def _train_worker(config: dict[str, Any]) -> None:
         model = plan.config.build(shards.info.num_classes)
         fit(model, Schedule(shards=shards, recipe=plan.recipe, seed=plan.seed), session, device=device)
     except SegsweepError as error:
-        if session.rank == 0:
-            failure = {"type": type(error).__name__, "message": str(error)}
-            _write_whole(plan.folder / FAILURE, json.dumps(failure))
+        failure = {"type": type(error).__name__, "message": str(error)}
+        _write_whole(plan.folder / FAILURE, json.dumps(failure))
+        raise  # the other ranks may wait for this one in a collective call
 
 
 def _raise_failure(folder: Path) -> None:
@@ -199,20 +214,16 @@ def _raise_failure(folder: Path) -> None:
 @contextmanager
 def _followed(folder: Path, on_score: Callable[[Score], None]) -> Iterator[None]:
     """Tell of each epoch while the driver waits for Ray."""
-    told, seen = 0, 0
+    told = 0
     ended = threading.Event()
 
     def tell() -> None:
-        nonlocal told, seen
-        path = folder / CHECKPOINT
+        nonlocal told
         with suppress(FileNotFoundError):
-            written = path.stat().st_mtime_ns
-            if written == seen:
-                return
-            scores = finished_scores(folder)
+            scores = [Score(**item) for item in json.loads((folder / SCORES).read_text())]
             for score in scores[told:]:
                 on_score(score)
-            told, seen = len(scores), written
+            told = len(scores)
 
     def follow() -> None:
         while not ended.wait(POLL_SECONDS):

@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from segsweep.distributed.fork_host import GO, STOP, Request
 from segsweep.errors import SegsweepError
 from segsweep.records import CostReport, Evaluation, Score, TrialStatus
 from segsweep.trial import TrialTask
@@ -40,8 +41,6 @@ class TrialHost:
 
     def begin(self, stub: Evaluation, task: TrialTask, *, log: Path) -> None:
         """Fork a trial; one that still waits at a rung is stopped first."""
-        from segsweep.distributed.fork_host import Request
-
         self.stop()
         if not self._ready:
             self._expect("ready")
@@ -56,7 +55,7 @@ class TrialHost:
         """
         trial = self._running()
         if trial.waits_at_rung:
-            self._write("go")
+            self._write(GO)
             trial.waits_at_rung = False
         events: list[dict[str, Any]] = []
         while True:
@@ -79,7 +78,7 @@ class TrialHost:
             return
         if not self._trial.waits_at_rung:
             raise SegsweepError(f"trial {self._trial.stub.trial_id} still trains; only a rung may stop it")
-        self._write("stop")
+        self._write(STOP)
         while self._read()["event"] != "exit":
             pass
         self._trial = None

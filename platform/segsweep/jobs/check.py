@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segsweep.cost.measure import exact_cost
 from segsweep.data.sources import open_source
@@ -18,20 +20,23 @@ from segsweep.errors import (
     SegsweepError,
 )
 from segsweep.jobs.builtin import builtin_folder
-from segsweep.jobs.designs import configs
+from segsweep.jobs.designs import configs, cost_of
 from segsweep.jobs.load import data_settings, load_job
-from segsweep.jobs.spec import DataSettings, Job, SweepJob, TrainJob
+from segsweep.jobs.spec import DataSettings, Job, PrepareJob, SweepJob, TrainJob
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS
-from segsweep.records import Point
+from segsweep.records import AxisValue, Point
+from segsweep.search.axes import ChoiceAxis
 from segsweep.search.document import Constraint
 from segsweep.search.load import load_space
 from segsweep.search.space import SearchSpace
 from segsweep.search.study import SpaceExhausted, random_points
 from segsweep.search.yaml_lines import parse_yaml
+from segsweep.tracking.store import resolve_uri
 from segsweep.training.recipe import Recipe
-from segsweep.trial import build_configs
+from segsweep.trial import RECIPE_PREFIX, build_configs
 
+EPOCHS_AXIS = f"{RECIPE_PREFIX}.epochs"
 SAMPLED_POINTS = 64  # random points whose configs are built to find combinations that a config refuses
 SEED_SIZE, SEED_CLASSES = (512, 1024), 19  # where a space is checked without a job's data
 
@@ -39,25 +44,27 @@ SEED_SIZE, SEED_CLASSES = (512, 1024), 19  # where a space is checked without a 
 def check_paths(paths: Sequence[Path]) -> dict[Path, tuple[Problem, ...]]:
     """Check files, folders of files, or (with none given) all built-in spaces and jobs.
 
+    Built-in jobs name data that need not lie on this machine: those are checked only where paths are given.
+
     Returns:
         Every checked file with its problems, in order; empty tuples are good files.
     """
-    if not paths:
-        paths = [builtin_folder("search_spaces"), builtin_folder("jobs")]
+    with_data = bool(paths)
+    paths = paths or [builtin_folder("search_spaces"), builtin_folder("jobs")]
     files: list[Path] = []
     for path in paths:
         files += (sorted(path.glob("*.yaml")) or [path]) if path.is_dir() else [path]
-    return {path: _problems_of(path) for path in files}
+    return {path: _problems_of(path, with_data=with_data) for path in files}
 
 
-def _problems_of(path: Path) -> tuple[Problem, ...]:
+def _problems_of(path: Path, *, with_data: bool) -> tuple[Problem, ...]:
     if path.is_dir():
         return (Problem(where=str(path), message="the folder holds no *.yaml file; name spaces or jobs"),)
     if not path.is_file():
         return (Problem(where=str(path), message="no such file or folder"),)
     try:
         if _is_job(path):
-            check_job(_readable_job(path), where=str(path))
+            check_job(_readable_job(path), where=str(path), with_data=with_data)
         else:
             check_space(load_space(path), where=str(path))
     except InvalidInput as error:
@@ -93,43 +100,99 @@ def check_space(
     recipe: Recipe | None = None,
     job: SweepJob | None = None,
 ) -> None:
-    """Check a loaded space against the method's config and build its seeds without weights.
+    """Check a loaded space against the method's config; build its seeds and every choice without weights.
 
     Raises:
-        InvalidSpace: With every axis path, value and seed that the config or the recipe refuses.
+        InvalidSpace: With every axis path, value and seed that config, recipe or model refuse.
     """
     if space.method not in METHODS:
         raise InvalidSpace(
             [Problem(where=f"{where} method", message=f"found {space.method!r}, allowed: {sorted(METHODS)}")]
         )
-    recipe = recipe or Recipe()
-    fixed = job.fixed if job else {}
-    problems: dict[str, Problem] = {}
+    designs = _Designs(
+        where=where,
+        method=space.method,
+        fixed=job.fixed if job else {},
+        recipe=recipe or Recipe(),
+        size=size,
+        num_classes=num_classes,
+    )
+    if any(axis.name == EPOCHS_AXIS for axis in space.axes):
+        designs.refuse_epochs()
+    seeds = space.seeds if job is None or job.sweep.use_seeds else ()
+    sampled = [point for point in _sampled(space) if designs.are_configured(point)]
+    for seed in seeds:
+        designs.build(seed.point, source=f"seed {seed.name}")
+    for point in _with_other_choices(space, sampled, than=[seed.point for seed in seeds]):
+        designs.build(point, source=f"reached by the axes, for example at {point.as_dict()}")
+    if designs.problems:
+        raise InvalidSpace(designs.problems.values())
 
-    def note(source: str, items: Iterable[Problem]) -> None:
-        for item in items:
-            place = f"{where} {item.where.removeprefix('point ')}"
-            problems.setdefault(
-                f"{place}{item.message}", Problem(where=f"{place} ({source})", message=item.message)
-            )
 
-    for point in _sampled(space):
+@dataclass(frozen=True, kw_only=True)
+class _Designs:
+    """Tries designs of a space, and keeps each problem once with the first design that has it."""
+
+    where: str
+    method: str
+    fixed: Mapping[str, Any]
+    recipe: Recipe
+    size: tuple[int, int]
+    num_classes: int
+    problems: dict[str, Problem] = field(default_factory=dict)
+
+    def refuse_epochs(self) -> None:
+        """Rungs compare trials at equal epochs of one schedule."""
+        message = "the schedule is the fidelity and cannot be searched; set recipe.epochs in the job"
+        self._note("axis", [Problem(where=EPOCHS_AXIS, message=message)])
+
+    def are_configured(self, point: Point) -> bool:
+        """Whether the point makes a config that takes the images; cheap."""
         try:
-            build_configs(space.method, point, fixed=fixed, recipe=recipe)[0].check_size(size)
+            self._config(point).check_size(self.size)
         except ImageSizeError as error:
-            note("reached by the axes", [Problem(where="axes", message=f"{error}; or raise data.size")])
+            self._note("reached by the axes", [Problem(where="axes", message=f"{error}; or raise data.size")])
         except InvalidPoint as error:
-            note(f"reached by the axes, for example at {point.as_dict()}", error.problems)
-    for seed in space.seeds if job is None or job.sweep.use_seeds else ():
+            self._note(f"reached by the axes, for example at {point.as_dict()}", error.problems)
+        else:
+            return True
+        return False
+
+    def build(self, point: Mapping[str, AxisValue], *, source: str) -> None:
+        """Build the model of a point, without weights."""
         try:
-            config, _ = build_configs(space.method, seed.point, fixed=fixed, recipe=recipe)
-            exact_cost(config, num_classes=num_classes, size=size)
+            exact_cost(self._config(point), num_classes=self.num_classes, size=self.size)
         except InvalidPoint as error:
-            note(f"seed {seed.name}", error.problems)
+            self._note(source, error.problems)
         except (SegsweepError, RuntimeError, ValueError) as error:
-            note(f"seed {seed.name}", [Problem(where="seed", message=f"does not build at {size}: {error}")])
-    if problems:
-        raise InvalidSpace(problems.values())
+            height, width = self.size
+            message = f"does not build at {height}x{width}: {error}"
+            self._note(source, [Problem(where="design", message=message)])
+
+    def _config(self, point: Mapping[str, AxisValue]) -> MethodConfig:
+        return build_configs(self.method, point, fixed=self.fixed, recipe=self.recipe)[0]
+
+    def _note(self, source: str, items: Iterable[Problem]) -> None:
+        for item in items:
+            place = f"{self.where} {item.where.removeprefix('point ')}"
+            problem = Problem(where=f"{place} ({source})", message=item.message)
+            self.problems.setdefault(f"{place}{item.message}", problem)
+
+
+def _with_other_choices(
+    space: SearchSpace, points: Iterable[Point], *, than: Iterable[Mapping[str, AxisValue]]
+) -> list[Point]:
+    """A few of the points that together have every choice (of the design) that the others lack."""
+    named = [axis.name for axis in space.axes if isinstance(axis, ChoiceAxis)]
+    choices = [name for name in named if name.split(".")[0] != RECIPE_PREFIX]
+    seen = {(name, point.get(name)) for point in than for name in choices}
+    found = []
+    for point in points:
+        new = {(name, point.get(name)) for name in choices} - seen
+        if new:
+            found.append(point)
+            seen |= new
+    return found
 
 
 def _sampled(space: SearchSpace) -> list[Point]:
@@ -149,28 +212,45 @@ def sweep_space(job: SweepJob) -> SearchSpace:
     return load_space(Path(job.space)).with_constraints(extra)
 
 
-def check_job(job: Job, *, where: str) -> None:
-    """Check everything that a job names: data, folders, space, point.
+def check_job(job: Job, *, where: str, with_data: bool = True) -> None:
+    """Check everything that a job names: data, folders, store, space, point.
 
     Raises:
         InvalidInput: With every problem found.
     """
-    problems = [*_data_problems(job.data, where), *_folder_problems(job.out, where)]
+    problems = [*_folder_problems(job.out, where), *_tracking_problems(job, where)]
+    if with_data:
+        problems += _data_problems(job.data, where)
     try:
         if isinstance(job, SweepJob):
             _check_sweep(job, where)
         elif isinstance(job, TrainJob):
-            train_configs(job, where=where)
+            _check_training(job, where)
     except InvalidInput as error:
         problems += error.problems
     if problems:
         raise InvalidInput(problems)
 
 
+def _tracking_problems(job: Job, where: str) -> list[Problem]:
+    if isinstance(job, PrepareJob) or job.tracking.uri is None:
+        return []
+    try:
+        resolve_uri(job.tracking.uri)
+    except SegsweepError as error:
+        return [Problem(where=f"{where} tracking.uri", message=str(error))]
+    return []
+
+
 def _check_sweep(job: SweepJob, where: str) -> None:
     space = sweep_space(job)
     size = job.data.size or SEED_SIZE
     check_space(space, where=f"{where}: {Path(job.space).name}", size=size, recipe=job.recipe, job=job)
+
+
+def _check_training(job: TrainJob, where: str) -> None:
+    config, _ = train_configs(job, where=where)
+    cost_of(config, num_classes=SEED_CLASSES, size=job.data.size or SEED_SIZE, where=f"{where} point")
 
 
 def train_configs(job: TrainJob, *, where: str = "job") -> tuple[MethodConfig, Recipe]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from segsweep.cost.measure import exact_cost
 from segsweep.errors import InvalidPoint, Problem
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS, PRESETS
-from segsweep.records import AxisValue
+from segsweep.records import AxisValue, CostReport
 from segsweep.training.recipe import Recipe
 from segsweep.trial import build_configs
 
@@ -48,3 +49,18 @@ def configs(
 def design(method: str, *, preset: str | None, point: Mapping[str, AxisValue]) -> MethodConfig:
     """Only the config; see ``configs``."""
     return configs(method, preset=preset, point=point, recipe=Recipe())[0]
+
+
+def cost_of(
+    config: MethodConfig, *, num_classes: int, size: tuple[int, int], where: str = "point"
+) -> CostReport:
+    """Exact cost of a design that a user named.
+
+    Raises:
+        InvalidPoint: If the config has values that no model can be built from; an unknown backbone,
+            or a size that the model does not take.
+    """
+    try:
+        return exact_cost(config, num_classes=num_classes, size=size)
+    except (RuntimeError, ValueError) as error:  # an ImageSizeError, too
+        raise InvalidPoint([Problem(where=where, message=str(error))]) from error

@@ -42,10 +42,10 @@ def load_job(path: Path, *, overrides: Sequence[str] = ()) -> Job:
         _apply(values, override, problems)
     place = _Place(path=path, document=document, overrides=overrides)
     job = _validate(values, problems, place=place)
-    space = _found_space(values, problems, place=place)
+    _look_for_space(values, problems, place=place)
     if job is None or problems:
         raise InvalidJob(problems)
-    return _with_absolute_paths(job, path, space=space)
+    return with_absolute_paths(job, path.parent, where=str(path))
 
 
 def data_settings(path: Path) -> DataSettings | None:
@@ -55,7 +55,7 @@ def data_settings(path: Path) -> DataSettings | None:
         data = DataSettings.model_validate(values.get("data") if isinstance(values, dict) else None)
     except ValidationError:
         return None
-    return _with_absolute_root(data, path)
+    return _with_absolute_root(data, path.parent)
 
 
 def _text(path: Path) -> str:
@@ -107,7 +107,7 @@ class _Place:
 
 def _validate(values: dict[str, Any], problems: list[Problem], *, place: _Place) -> Job | None:
     kind = values.get("kind")
-    if kind not in JOB_KINDS:
+    if not isinstance(kind, str) or kind not in JOB_KINDS:
         problems.append(
             Problem(where=place(("kind",)), message=f"found {kind!r}, allowed: {sorted(JOB_KINDS)}")
         )
@@ -145,28 +145,42 @@ def _fields_at(kind: str, location: Sequence[Any]) -> list[str]:
     return sorted(getattr(model, "model_fields", {}))
 
 
-def _found_space(values: dict[str, Any], problems: list[Problem], *, place: _Place) -> Path | None:
-    """The space file of a sweep; looked for even if the rest of the job is wrong."""
+def _look_for_space(values: dict[str, Any], problems: list[Problem], *, place: _Place) -> None:
+    """Note a missing space file of a sweep even if the rest of the job is wrong."""
     name = values.get("space")
-    if values.get("kind") != "sweep" or not isinstance(name, str):
-        return None
-    space = find_file(name, kind="search_spaces", beside=place.path.parent)
+    if values.get("kind") == "sweep" and isinstance(name, str):
+        try:
+            _space_file(name, beside=place.path.parent)
+        except FileNotFoundError as error:
+            problems.append(Problem(where=place(("space",)), message=str(error)))
+
+
+def _space_file(name: str, *, beside: Path) -> Path:
+    space = find_file(name, kind="search_spaces", beside=beside)
     if space is None:
         names = ", ".join(builtin_names("search_spaces"))
-        message = f"found no space {name!r}; give a path relative to the job file, or one of: {names}"
-        problems.append(Problem(where=place(("space",)), message=message))
+        raise FileNotFoundError(
+            f"found no space {name!r}; give a path relative to the job file, or one of: {names}"
+        )
     return space
 
 
-def _with_absolute_paths(job: Job, path: Path, *, space: Path | None) -> Job:
-    """Resolve the data root against the job file's folder, and name the space file."""
-    updates: dict[str, Any] = {"data": _with_absolute_root(job.data, path)}
+def with_absolute_paths(job: Job, folder: Path, *, where: str) -> Job:
+    """Resolve the data root and the space of a job against a folder: that of the job file.
+
+    Raises:
+        InvalidJob: If there is no such space.
+    """
+    updates: dict[str, Any] = {"data": _with_absolute_root(job.data, folder)}
     if isinstance(job, SweepJob):
-        updates["space"] = str(space)
+        try:
+            updates["space"] = str(_space_file(job.space, beside=folder))
+        except FileNotFoundError as error:
+            raise InvalidJob([Problem(where=f"{where} space", message=str(error))]) from None
     return job.model_copy(update=updates)
 
 
-def _with_absolute_root(data: DataSettings, path: Path) -> DataSettings:
+def _with_absolute_root(data: DataSettings, folder: Path) -> DataSettings:
     if data.root is None:
         return data
-    return data.model_copy(update={"root": (path.parent / data.root.expanduser()).resolve()})
+    return data.model_copy(update={"root": (folder / data.root.expanduser()).resolve()})

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from segsweep.data.shards import ShardSet, cached
+from segsweep.data.shards import ShardSet
 from segsweep.distributed.controller import Budget, SweepListener
-from segsweep.distributed.sweep import JOURNAL, SweepOutcome, SweepPlan, run_sweep
-from segsweep.errors import InvalidJob, Problem
+from segsweep.distributed.sweep import SweepOutcome, SweepPlan, only_one_driver, run_sweep
 from segsweep.jobs.check import check_job, sweep_space
+from segsweep.jobs.common import (
+    Say,
+    experiment_name,
+    gpus_or_default,
+    prepared,
+    scratch_folder,
+    silent,
+    tracking_uri,
+)
 from segsweep.jobs.environment import environment
+from segsweep.jobs.folders import remember, run_folder
 from segsweep.jobs.result import SweepResult
-from segsweep.jobs.spec import DataSettings, SweepJob, TrainJob
+from segsweep.jobs.spec import SweepJob
 from segsweep.pareto.front import front_of, objective_values
 from segsweep.pareto.hypervolume import hypervolume, reference_point
 from segsweep.records import CostReport, Evaluation, Objective, Score
@@ -27,11 +34,17 @@ from segsweep.search.space import SearchSpace
 from segsweep.tracking.background import BackgroundTracker
 from segsweep.tracking.mlflow_tracker import MlflowTracker
 from segsweep.tracking.tracker import SweepInfo, Tracker
-from segsweep.trial import TrialTask
+from segsweep.trial import TrialTask, training_size
 
-LATEST = "latest"
-MAY_CHANGE = ("out", "tracking")  # settings of a job that a resume may change
-MAY_CHANGE_IN_SWEEP = ("trials", "max_minutes", "max_infeasible")
+MAY_CHANGE = (  # settings that a resume may change
+    "out",
+    "tracking",
+    "data.root",
+    "sweep.trials",
+    "sweep.max_minutes",
+    "sweep.max_infeasible",
+    "sweep.reference",
+)
 
 
 def run_sweep_job(
@@ -41,7 +54,7 @@ def run_sweep_job(
     resume: str | None = None,
     sweep_id: str | None = None,
     listeners: Sequence[SweepListener] = (),
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
 ) -> SweepResult:
     """Run a sweep to its end, or until Ctrl-C.
 
@@ -58,47 +71,42 @@ def run_sweep_job(
         DataError: If the data cannot be prepared, or a journal does not fit.
     """
     check_job(job, where=where)
-    folder = _folder(job, resume, sweep_id)
+    folder = run_folder(job.out / "sweeps", job.name, resume=resume, new_id=sweep_id)
     space = sweep_space(job)
-    tracker = BackgroundTracker(lambda: MlflowTracker(tracking_uri(job), experiment=experiment_name(job)))
-    try:
+    with only_one_driver(folder):
+        remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE, space=space.digest)
+        shutil.copyfile(job.space, folder / "space.yaml")
         shards = prepared(job.data, job.out, say=say)
-        folder.mkdir(parents=True, exist_ok=True)
-        _remember(job, folder)
-        tracker.start_sweep(_info(job, space, shards, folder.name))
-        say(f"sweep {folder.name}: {job.sweep.trials} trials, at most {job.recipe.epochs} epochs each")
-        outcome = run_sweep(
-            sweep_plan(job, space, shards, folder),
-            listeners=[TrackerListener(tracker), *listeners],
-            resume=resume is not None,
-        )
-        return _conclude(job, folder, shards, outcome, tracker)
-    finally:
-        tracker.close()
-
-
-def prepared(data: DataSettings, out: Path, *, say: Callable[[str], None]) -> ShardSet:
-    """The data as shards: prepared once in the job's ``out`` folder, found again afterwards."""
-    size = f" at {data.size[0]}x{data.size[1]}" if data.size else ""
-    say(f"data {data.source}{size}: prepared once, in {out / 'data'}")
-    return cached(data.source, root=data.root, size=data.size, cache=out / "data", options=data.options)
+        training_size(shards)  # refuses mixed sizes before a worker starts
+        plan = sweep_plan(job, space, shards, folder)
+        tracker = BackgroundTracker(lambda: MlflowTracker(tracking_uri(job), experiment=experiment_name(job)))
+        try:
+            tracker.start_sweep(_info(job, space, shards, folder.name))
+            say(f"sweep {folder.name}: {job.sweep.trials} trials, at most {job.recipe.epochs} epochs each")
+            outcome = run_sweep(
+                plan, listeners=[TrackerListener(tracker), *listeners], resume=resume is not None
+            )
+            return _conclude(job, folder, outcome, tracker)
+        finally:
+            tracker.close()
 
 
 def sweep_plan(job: SweepJob, space: SearchSpace, shards: ShardSet, folder: Path) -> SweepPlan:
     """The plan of a job."""
     sweep = job.sweep
     cpus = sweep.cpus_per_trial or max(1, (os.cpu_count() or 1) // sweep.workers)
+    gpus = gpus_or_default(sweep.gpus_per_trial)
     task = TrialTask(
         space=space,
         fixed=job.fixed,
         recipe=job.recipe,
         shards=shards.path.resolve(),
-        scratch=(job.out / "machine").resolve(),
+        scratch=scratch_folder(job.out),
         seed=sweep.seed,
         rung_epochs=frozenset(sweep.rungs),
         speed=job.speed,
         threads=cpus,
-        share_machine=sweep.workers > 1,
+        use_gpu=gpus > 0,
     )
     return SweepPlan(
         folder=folder,
@@ -114,19 +122,9 @@ def sweep_plan(job: SweepJob, space: SearchSpace, shards: ShardSet, folder: Path
         eta=sweep.eta,
         workers=sweep.workers,
         cpus_per_trial=cpus,
-        gpus_per_trial=sweep.gpus_per_trial,
+        gpus_per_trial=gpus,
         num_cpus=max(cpus * sweep.workers, os.cpu_count() or 1),
     )
-
-
-def tracking_uri(job: SweepJob | TrainJob) -> str:
-    """The job's MLflow store; by default an SQLite file in its ``out`` folder."""
-    return job.tracking.uri or f"sqlite:///{(job.out / 'mlflow.db').resolve()}"
-
-
-def experiment_name(job: SweepJob | TrainJob) -> str:
-    """The job's MLflow experiment: one per sweep family, by default the job's name."""
-    return job.tracking.experiment or job.name
 
 
 class TrackerListener:
@@ -152,57 +150,6 @@ class TrackerListener:
         self._tracker.trial_finished(evaluation)
         if evaluation.miou is not None:
             self._tracker.front_updated(tuple(evaluations))
-
-
-def _folder(job: SweepJob, resume: str | None, sweep_id: str | None) -> Path:
-    sweeps = job.out / "sweeps"
-    if resume is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        return sweeps / (sweep_id or f"{job.name}-{stamp}")
-    if resume != LATEST:
-        folder = sweeps / resume
-        if not (folder / JOURNAL).is_file():
-            raise InvalidJob(
-                [Problem(where="--resume", message=f"{folder} holds no sweep; see {sweeps} for ids")]
-            )
-        return folder
-    started = sorted(path.parent for path in sweeps.glob(f"{job.name}-*/{JOURNAL}"))
-    if not started:
-        raise InvalidJob(
-            [Problem(where="--resume", message=f"no sweep of {job.name!r} in {sweeps} to resume")]
-        )
-    return started[-1]
-
-
-def _remember(job: SweepJob, folder: Path) -> None:
-    """Keep the job beside the journal; a resumed sweep must be the same search."""
-    path = folder / "job.json"
-    now = job.model_dump(mode="json")
-    if path.is_file():
-        before = json.loads(path.read_text())
-        changed = [
-            key
-            for key in sorted(now.keys() | before.keys())
-            if key not in MAY_CHANGE and _fixed_part(now.get(key)) != _fixed_part(before.get(key))
-        ]
-        if changed:
-            raise InvalidJob(
-                [
-                    Problem(
-                        where=f"--resume {folder.name}",
-                        message=f"{key} changed since the sweep began; undo that, or start a new sweep",
-                    )
-                    for key in changed
-                ]
-            )
-    path.write_text(json.dumps(now, indent=1))
-    shutil.copyfile(job.space, folder / "space.yaml")
-
-
-def _fixed_part(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {key: item for key, item in value.items() if key not in MAY_CHANGE_IN_SWEEP}
 
 
 def _info(job: SweepJob, space: SearchSpace, shards: ShardSet, sweep_id: str) -> SweepInfo:
@@ -235,9 +182,7 @@ def _info(job: SweepJob, space: SearchSpace, shards: ShardSet, sweep_id: str) ->
     )
 
 
-def _conclude(
-    job: SweepJob, folder: Path, shards: ShardSet, outcome: SweepOutcome, tracker: BackgroundTracker
-) -> SweepResult:
+def _conclude(job: SweepJob, folder: Path, outcome: SweepOutcome, tracker: BackgroundTracker) -> SweepResult:
     """Write tables and figure, record the final front."""
     import pyarrow.parquet as pq
 
@@ -249,7 +194,8 @@ def _conclude(
     figure = None
     if front:
         figure = pareto_figure(evaluations, objectives, f"{folder.name}", folder / "pareto.png")
-    tracker.sweep_finished(evaluations, {"pareto.png": figure} if figure else {})
+    if not outcome.interrupted:  # closing the tracker marks an interrupted sweep as such
+        tracker.sweep_finished(evaluations, {"pareto.png": figure} if figure else {})
     return SweepResult(
         sweep_id=folder.name,
         folder=folder,

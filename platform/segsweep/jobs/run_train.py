@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
 from segsweep.cost.measure import exact_cost
 from segsweep.data.shards import ShardSet
+from segsweep.distributed.sweep import only_one_driver
 from segsweep.distributed.training_job import CHECKPOINT, TrainingPlan, run_training
-from segsweep.errors import InvalidJob, Problem, SegsweepError
+from segsweep.errors import SegsweepError
 from segsweep.jobs.check import check_job, train_configs
+from segsweep.jobs.common import (
+    Say,
+    experiment_name,
+    gpus_or_default,
+    prepared,
+    scratch_folder,
+    silent,
+    tracking_uri,
+)
 from segsweep.jobs.environment import environment
+from segsweep.jobs.folders import remember, run_folder
 from segsweep.jobs.result import TrainResult
-from segsweep.jobs.run_sweep import LATEST, experiment_name, prepared, tracking_uri
 from segsweep.jobs.spec import TrainJob
-from segsweep.models.interface import MethodConfig
 from segsweep.records import CostReport, Point, Score, TrialStatus
 from segsweep.tracking.background import BackgroundRunLogger
 from segsweep.tracking.run_logger import MlflowRunLogger
-from segsweep.trial import training_size, with_speed
+from segsweep.trial import training_device, training_size, with_speed
+
+MAY_CHANGE = ("out", "tracking", "data.root", "scaling", "speed")  # settings that a resume may change
 
 
 def run_train_job(
@@ -31,7 +39,7 @@ def run_train_job(
     where: str = "job",
     resume: str | None = None,
     run_id: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
 ) -> TrainResult:
     """Train one point at its full schedule.
 
@@ -47,24 +55,11 @@ def run_train_job(
         TrainingDiverged: If the loss became NaN or infinite.
     """
     check_job(job, where=where)
-    config, recipe = train_configs(job, where=where)
-    folder = _folder(job, resume, run_id)
-    logger = BackgroundRunLogger(lambda: MlflowRunLogger(tracking_uri(job), experiment=experiment_name(job)))
-    scores: list[Score] = []
-    try:
+    folder = run_folder(job.out / "trainings", job.name, resume=resume, new_id=run_id)
+    with only_one_driver(folder):
+        remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE)
         shards = prepared(job.data, job.out, say=say)
-        cost = _cost(job, config, shards)
-        folder.mkdir(parents=True, exist_ok=True)
-        _remember(job, folder)
-        logger.start_run(
-            folder.name, params=_params(job, config, shards), tags=_tags(folder), artifacts=_artifacts(job)
-        )
-        logger.log(0, _cost_metrics(cost))
-
-        def on_score(score: Score) -> None:
-            logger.log(score.epoch, {"val_miou": score.miou, "train_loss": score.train_loss})
-            say(f"epoch {score.epoch:>3}  loss {score.train_loss:.4f}  mIoU {100 * score.miou:.2f} %")
-
+        config, recipe = train_configs(job, where=where)
         plan = TrainingPlan(
             folder=folder.resolve(),
             config=config,
@@ -73,67 +68,76 @@ def run_train_job(
             seed=job.seed,
             workers=job.scaling.workers,
             threads=job.scaling.cpus_per_worker,
-            gpus_per_worker=job.scaling.gpus_per_worker,
+            gpus_per_worker=gpus_or_default(job.scaling.gpus_per_worker),
             max_failures=job.scaling.max_failures,
         )
+        cost = _cost(job, plan, shards)
+        logger = BackgroundRunLogger(
+            lambda: MlflowRunLogger(tracking_uri(job), experiment=experiment_name(job))
+        )
         try:
-            scores = run_training(plan, on_score=on_score)
-        except SegsweepError as error:
-            logger.finish(TrialStatus.FAILED, str(error))
-            raise
-        logger.log(scores[-1].epoch, {"miou": scores[-1].miou})
-        logger.finish(TrialStatus.COMPLETE)
-        return TrainResult(
-            run_id=folder.name,
-            folder=folder,
-            method=job.method,
-            point=Point(job.point),
-            cost=cost,
-            scores=tuple(scores),
-            checkpoint=folder / CHECKPOINT,
-            workers=job.scaling.workers,
-            mlflow=logger.close(),
-        )
-    finally:
-        logger.close()
+            logger.start_run(
+                folder.name,
+                params=_params(job, plan, shards),
+                tags={"segsweep.run_id": folder.name},
+                artifacts=_artifacts(job),
+            )
+            logger.log(0, _cost_metrics(cost))
+            scores = _train(plan, logger, say)
+        finally:
+            link = logger.close()
+    return TrainResult(
+        run_id=folder.name,
+        folder=folder,
+        method=job.method,
+        point=Point(job.point),
+        cost=cost,
+        scores=tuple(scores),
+        checkpoint=folder / CHECKPOINT,
+        workers=job.scaling.workers,
+        mlflow=link,
+    )
 
 
-def _folder(job: TrainJob, resume: str | None, run_id: str | None) -> Path:
-    runs = job.out / "trainings"
-    if resume is None:
-        return runs / (run_id or f"{job.name}-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}")
-    started = sorted(path.parent for path in runs.glob(f"{job.name}-*/job.json"))
-    folder = runs / resume if resume != LATEST else (started[-1] if started else None)
-    if folder is None or not (folder / "job.json").is_file():
-        raise InvalidJob(
-            [Problem(where="--resume", message=f"no training {resume!r} of {job.name!r} in {runs}")]
-        )
-    return folder
+def _train(plan: TrainingPlan, logger: BackgroundRunLogger, say: Say) -> list[Score]:
+    """Train and record each epoch; a run that raises is failed, an interrupted one is left open."""
+
+    def on_score(score: Score) -> None:
+        logger.log(score.epoch, {"val_miou": score.miou, "train_loss": score.train_loss})
+        say(f"epoch {score.epoch:>3}  loss {score.train_loss:.4f}  mIoU {100 * score.miou:.2f} %")
+
+    try:
+        scores = run_training(plan, on_score=on_score)
+    except SegsweepError as error:
+        logger.finish(TrialStatus.FAILED, str(error))
+        raise
+    except KeyboardInterrupt:
+        say(f"interrupted; go on with: --resume {plan.folder.name}")
+        raise
+    logger.log(scores[-1].epoch, {"miou": scores[-1].miou})
+    logger.finish(TrialStatus.COMPLETE)
+    return scores
 
 
-def _remember(job: TrainJob, folder: Path) -> None:
-    """Keep the job; a resumed training must be the same, workers and places apart."""
-    path, now = folder / "job.json", job.model_dump(mode="json")
-    before = json.loads(path.read_text()) if path.is_file() else now
-    changed = [
-        key
-        for key in now
-        if key not in {"out", "tracking", "scaling", "speed"} and now[key] != before.get(key)
-    ]
-    if changed:
-        message = f"{', '.join(changed)} changed since the training began; undo that, or start a new one"
-        raise InvalidJob([Problem(where=f"--resume {folder.name}", message=message)])
-    path.write_text(json.dumps(now, indent=1))
-
-
-def _cost(job: TrainJob, config: MethodConfig, shards: ShardSet) -> CostReport:
-    cost = exact_cost(config, num_classes=shards.info.num_classes, size=training_size(shards))
+def _cost(job: TrainJob, plan: TrainingPlan, shards: ShardSet) -> CostReport:
+    """Exact cost, and speed on the kind of device and the threads that will train."""
+    num_classes = shards.info.num_classes
+    cost = exact_cost(plan.config, num_classes=num_classes, size=training_size(shards))
     if job.speed is None:
         return cost
-    torch.manual_seed(job.seed)
-    model = config.build(shards.info.num_classes)
-    scratch = (job.out / "machine").resolve()
-    return with_speed(model, config, cost, conditions=job.speed, scratch=scratch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.threads)
+    try:
+        return with_speed(
+            plan.config.build(num_classes),
+            plan.config,
+            cost,
+            conditions=job.speed,
+            scratch=scratch_folder(job.out),
+            device=training_device(use_gpu=plan.gpus_per_worker > 0),
+        )
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cost_metrics(cost: CostReport) -> dict[str, float]:
@@ -146,26 +150,21 @@ def _cost_metrics(cost: CostReport) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def _params(job: TrainJob, config: MethodConfig, shards: ShardSet) -> dict[str, str | float | int]:
+def _params(job: TrainJob, plan: TrainingPlan, shards: ShardSet) -> dict[str, str | float | int]:
     size = training_size(shards)
     return {
         "method": job.method,
         "preset": job.preset or "",
-        "config": config.model_dump_json(),
+        "config": plan.config.model_dump_json(),
         "data": job.data.source,
         "data_digest": shards.digest,
         "input_size": f"{size[0]}x{size[1]}",
-        "epochs": job.recipe.epochs,
-        "batch_size": job.recipe.batch_size,
-        "lr": job.recipe.lr,
-        "seed": job.seed,
-        "workers": job.scaling.workers,
-        **job.point,
+        "epochs": plan.recipe.epochs,
+        "batch_size": plan.recipe.batch_size,
+        "lr": plan.recipe.lr,
+        "seed": plan.seed,
+        "workers": plan.workers,
     }
-
-
-def _tags(folder: Path) -> dict[str, str]:
-    return {"segsweep.run_kind": "train", "segsweep.run_id": folder.name}
 
 
 def _artifacts(job: TrainJob) -> dict[str, str]:

@@ -67,7 +67,7 @@ class SweepSettings(_Written):
         eta: One trial in ``eta`` goes on at a rung.
         workers: Trials at the same time.
         cpus_per_trial: CPUs of one trial, also its torch threads; default: all cores / workers.
-        gpus_per_trial: GPUs of one trial; may be a fraction.
+        gpus_per_trial: GPUs of one trial; may be a fraction; default: one where there are any.
         max_minutes: After this no new trial begins.
         reference: Corner of the hypervolume by metric; give the costs if sweeps are to be compared.
     """
@@ -80,7 +80,7 @@ class SweepSettings(_Written):
     eta: float = Field(default=3.0, gt=1)
     workers: int = Field(default=1, ge=1)
     cpus_per_trial: int | None = Field(default=None, ge=1)
-    gpus_per_trial: float = Field(default=0.0, ge=0)
+    gpus_per_trial: float | None = Field(default=None, ge=0)
     max_infeasible: int = Field(default=200, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     objectives: tuple[ObjectiveSettings, ...] = Field(
@@ -114,7 +114,7 @@ class ScalingSettings(_Written):
 
     workers: int = Field(default=1, ge=1)
     cpus_per_worker: int = Field(default=1, ge=1)
-    gpus_per_worker: float = Field(default=0.0, ge=0)
+    gpus_per_worker: float | None = Field(default=None, ge=0)
     max_failures: int = Field(default=2, ge=0)
 
 
@@ -135,6 +135,14 @@ class SweepJob(_Job):
     speed: SpeedConditions | None = Field(default_factory=SpeedConditions)
     constraints: tuple[ConstraintSettings, ...] = ()
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)
+
+    @model_validator(mode="after")
+    def _reference_is_of_objectives(self) -> SweepJob:
+        metrics = [objective.metric for objective in self.sweep.objectives]
+        unknown = sorted(set(self.sweep.reference) - set(metrics))
+        if unknown:
+            raise ValueError(f"sweep.reference names {unknown}, allowed are the objectives {metrics}")
+        return self
 
     @model_validator(mode="after")
     def _rungs_before_the_end(self) -> SweepJob:
@@ -160,6 +168,15 @@ class TrainJob(_Job):
     speed: SpeedConditions | None = Field(default_factory=SpeedConditions)
     scaling: ScalingSettings = Field(default_factory=ScalingSettings)
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)
+
+    @model_validator(mode="after")
+    def _every_worker_gets_an_image(self) -> TrainJob:
+        if self.scaling.workers > self.recipe.batch_size:
+            raise ValueError(
+                f"scaling.workers = {self.scaling.workers} is more than recipe.batch_size = "
+                f"{self.recipe.batch_size}; every worker needs at least one image of a batch"
+            )
+        return self
 
 
 class PrepareJob(_Job):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -60,7 +61,9 @@ class SweepProgress:
 
     def trial_started(self, stub: Evaluation) -> None:
         """Show the trial with its point."""
-        axes = " ".join(f"{axis.split('.')[-1]}={_short(value)}" for axis, value in stub.point.items())
+        axes = escape(
+            " ".join(f"{axis.split('.')[-1]}={_short(value)}" for axis, value in stub.point.items())
+        )
         self._tasks[stub.number] = int(
             self._bars.add_task(f"  {stub.number:>3} [dim]{axes}[/]", total=self._epochs)
         )
@@ -92,7 +95,7 @@ def _line(item: Evaluation) -> str:
         if item.cost.images_per_second is not None:
             parts.append(f"{item.cost.images_per_second:6.1f} images/s")
     if item.status in {TrialStatus.FAILED, TrialStatus.INFEASIBLE}:
-        parts.append(f"[{style}]{item.reason}[/]")
+        parts.append(f"[{style}]{escape(item.reason)}[/]")  # a reason may hold brackets
     return "  ".join(parts)
 
 

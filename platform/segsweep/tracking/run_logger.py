@@ -15,6 +15,9 @@ from segsweep.tracking.store import ensure_experiment, open_client, resolve_uri,
 from segsweep.tracking.tracker import MlflowLink, ParamValue
 from segsweep.tracking.trial_runs import REASON, RUN_KIND, RUN_STATUS, STATUS
 
+RUN_ID = "segsweep.run_id"
+STEPPED = ("val_miou", "train_loss")
+
 
 class MlflowRunLogger:
     """Writes one run with an explicit id; wrap it in a ``BackgroundRunLogger`` wherever time matters."""
@@ -90,6 +93,17 @@ class MlflowRunLogger:
         self.flush()
         return self.link()
 
+    def _earlier_run(self, tags: dict[str, str]) -> Any:
+        """The run that an interrupted training with the same id left; ``None`` if there is none."""
+        if RUN_ID not in tags:
+            return None
+        condition = f"tags.`{RUN_ID}` = '{tags[RUN_ID]}'"
+        found = self._client.search_runs([self._experiment_id], filter_string=condition, max_results=1)
+        if not found:
+            return None
+        self._client.update_run(found[0].info.run_id, status="RUNNING")
+        return found[0]
+
     def _time(self) -> int:
         return self._now if self._now is not None else time.time_ns() // 1_000_000
 
@@ -102,10 +116,11 @@ class MlflowRunLogger:
             self._experiment_id = ensure_experiment(self._client, self._uri, self._experiment)
         if self._writer is None:
             name, tags, artifacts = self._opening
-            run = self._client.create_run(
+            run = self._earlier_run(tags) or self._client.create_run(
                 self._experiment_id, start_time=self._time(), tags=tags, run_name=name
             )
-            self._writer = RunWriter.reopen(self._client, run, stepped=())
+            self._writer = RunWriter.reopen(self._client, run, stepped=STEPPED)
+            self._writer.tags(tags)
             for file_name, text in artifacts.items():
                 self._client.log_text(run.info.run_id, text, file_name)
         return self._writer

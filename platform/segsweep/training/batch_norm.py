@@ -21,6 +21,7 @@ class _SynchronisedNormalisation(torch.autograd.Function):
         """Return the normalised input, the mean, the biased variance (C,) and the global count."""
         axes = (0, 2, 3)
         channels = inputs.shape[1]
+        kind, inputs = inputs.dtype, inputs.float()  # counts and sums need float32 under autocast
         sums = torch.cat([inputs.sum(axes), inputs.new_tensor([inputs.numel() / channels])])
         dist.all_reduce(sums)
         count = sums[-1]
@@ -33,19 +34,19 @@ class _SynchronisedNormalisation(torch.autograd.Function):
         normalised = centred * inverse_std[:, None, None]
         ctx.save_for_backward(normalised, inverse_std, count)
         ctx.mark_non_differentiable(mean, variance, count)
-        return normalised, mean, variance, count
+        return normalised.to(kind), mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         """Gradient of the batch-normalised output with respect to this rank's input."""
-        gradient = gradients[0]
+        kind, gradient = gradients[0].dtype, gradients[0].float()
         normalised, inverse_std, count = ctx.saved_tensors
         axes = (0, 2, 3)
         sums = torch.stack([gradient.sum(axes), (gradient * normalised).sum(axes)])
         dist.all_reduce(sums)
         mean_gradient, mean_product = (sums / count)[:, :, None, None]
         grad_input = (gradient - mean_gradient - normalised * mean_product) * inverse_std[:, None, None]
-        return grad_input, None
+        return grad_input.to(kind), None
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):

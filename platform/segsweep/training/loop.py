@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segsweep.data.loader import EvalLoader, TrainLoader
 from segsweep.data.shards import ShardSet
-from segsweep.errors import TrainingDiverged
+from segsweep.errors import DataError, TrainingDiverged
 from segsweep.losses.per_pixel import CrossEntropy, OhemCrossEntropy
 from segsweep.metrics.confusion import mean_iou
 from segsweep.records import Score
@@ -25,6 +25,8 @@ from segsweep.training.inference import evaluate
 from segsweep.training.optim import WeightAverage, build_optimizer, learning_rate
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import Session
+
+GPU_LOADER_THREADS = 4  # augment ahead of a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,6 @@ def fit(model: nn.Module, schedule: Schedule, session: Session, *, device: torch
         training.restore(path)
     before = training.scores[-1].seconds if training.scores else 0.0
     started = time.perf_counter() - before
-    session.mark("first_step")
     while training.epoch < schedule.recipe.epochs:
         loss = training.train_epoch()
         session.mark("last_step")
@@ -92,7 +93,7 @@ class _Training:
         self.average = WeightAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self.replica = self._replicate()
         self.optimizer = build_optimizer(self.model, recipe)
-        self.loss = _build_loss(recipe)
+        self.loss = _build_loss(recipe, schedule.shards.info.ignore_index)
         self.loader = TrainLoader(
             schedule.shards.dataset("train"),
             batch_size=recipe.batch_size,
@@ -100,6 +101,7 @@ class _Training:
             seed=schedule.seed,
             rank=session.rank,
             world_size=session.world_size,
+            workers=GPU_LOADER_THREADS if device.type == "cuda" else 0,  # a CPU has no time to spare
         )
         self.validation = EvalLoader(
             schedule.shards.dataset("val"),
@@ -117,13 +119,19 @@ class _Training:
         return DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
 
     def train_epoch(self) -> float:
-        """Train one epoch; returns the mean loss over all kept pixels' batches and ranks."""
+        """Train one epoch; returns the mean over its steps of the loss over all ranks."""
         self.model.train()
-        losses = []
+        losses: list[float] = []
         first_step = self.epoch * self.loader.steps_per_epoch
-        for step, (images, labels) in enumerate(self.loader.epoch(self.epoch), start=first_step):
-            with self.session.training_step():
-                losses.append(self.train_step(step, images, labels))
+        batches = self.loader.epoch(self.epoch)
+        while True:
+            with self.session.computing():
+                if (batch := next(batches, None)) is None:
+                    break
+                if not losses and not self.scores:
+                    self.session.mark("first_step")
+                losses.append(self.train_step(first_step + len(losses), *batch))
+        self._raise_if_not_finite()
         self.epoch += 1
         return math.fsum(losses) / len(losses)
 
@@ -161,14 +169,36 @@ class _Training:
             self.average.update(self.model)
         return value
 
+    def _raise_if_not_finite(self) -> None:
+        """The last step's update is in no loss yet, and argmax of NaN looks like a prediction."""
+        parameters = [parameter.detach() for parameter in self.model.parameters()]
+        if not torch.isfinite(torch.stack(torch._foreach_norm(parameters))).all():
+            raise TrainingDiverged(
+                f"weights are NaN or infinite after epoch {self.epoch + 1}; lower recipe.lr "
+                f"or set recipe.clip_norm"
+            )
+
     def score(self, loss: float, *, seconds: float) -> Score:
         """Validate the averaged weights on the whole ``val`` split."""
         model = self.average.model if self.average is not None else self.model
-        matrix = evaluate(model, self.validation, num_classes=self.num_classes, device=self.device)
+        matrix = evaluate(
+            model,
+            self.validation,
+            num_classes=self.num_classes,
+            device=self.device,
+            ignore_index=self.schedule.shards.info.ignore_index,
+            computing=self.session.computing,
+        )
+        miou = mean_iou(matrix)
+        if not math.isfinite(miou):
+            raise DataError(
+                f"{self.schedule.shards.path}: no pixel of split 'val' has a class, so there is no mIoU; "
+                f"check the masks and the void value"
+            )
         return Score(
             epoch=self.epoch,
             fidelity=self.epoch / self.recipe.epochs,
-            miou=mean_iou(matrix),
+            miou=miou,
             train_loss=loss,
             seconds=seconds,
             is_rung=self.epoch in self.schedule.rung_epochs,
@@ -201,7 +231,11 @@ class _Training:
             self.average.updates = state["average_updates"]
 
 
-def _build_loss(recipe: Recipe) -> CrossEntropy | OhemCrossEntropy:
+def _build_loss(recipe: Recipe, ignore_index: int) -> CrossEntropy | OhemCrossEntropy:
     if recipe.loss == "ohem":
-        return OhemCrossEntropy(prob_threshold=recipe.ohem_threshold, min_kept=recipe.ohem_min_kept)
-    return CrossEntropy()
+        return OhemCrossEntropy(
+            prob_threshold=recipe.ohem_threshold,
+            min_kept=recipe.ohem_min_kept,
+            ignore_index=ignore_index,
+        )
+    return CrossEntropy(ignore_index=ignore_index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segsweep.data.transforms import TrainTransform
 
@@ -42,3 +42,9 @@ class Recipe(BaseModel):
     ema_decay: float | None = Field(default=0.9998, gt=0, lt=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     augment: TrainTransform = Field(default_factory=TrainTransform)
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Recipe:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be below epochs = {self.epochs}")
+        return self

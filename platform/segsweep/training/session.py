@@ -22,10 +22,12 @@ class Session(Protocol):
     @property
     def rank(self) -> int:
         """Number of this worker, from 0."""
+        ...
 
     @property
     def world_size(self) -> int:
         """Number of workers that train one model together."""
+        ...
 
     def cost(self, report: CostReport) -> None:
         """Record the cost; called before the first training step."""
@@ -36,8 +38,8 @@ class Session(Protocol):
     def checkpoint(self) -> Path | None:
         """The checkpoint file to resume from, if there is one."""
 
-    def training_step(self) -> AbstractContextManager[None]:
-        """Held during each training step, so that a speed measurement can have the machine alone."""
+    def computing(self) -> AbstractContextManager[None]:
+        """Held during each piece of work, so that a speed measurement can have the machine alone."""
 
     def mark(self, name: str) -> None:
         """Note the time of an event (``first_step``, ``last_step``) for overhead figures."""
@@ -70,7 +72,7 @@ class PlainSession:
         """The file given at construction."""
         return self._resume_from
 
-    def training_step(self) -> AbstractContextManager[None]:
+    def computing(self) -> AbstractContextManager[None]:
         """Nothing to wait for."""
         return nullcontext()
 
