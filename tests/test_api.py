@@ -25,6 +25,7 @@ from segsweep.records import CostReport, Evaluation, Point, TrialStatus
 TINY_DEMO = (
     "sweep.trials=2",
     "sweep.cpus_per_trial=1",
+    "sweep.gpus_per_trial=0",
     "sweep.rungs=[1]",
     "recipe.epochs=2",
     "data.size=[96, 192]",

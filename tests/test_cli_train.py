@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from segsweep.training.checkpoint import load_checkpoint
 
-EPOCHS = 16
+EPOCHS = 10
 
 
 @pytest.fixture(scope="module")

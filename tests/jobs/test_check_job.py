@@ -13,8 +13,9 @@ from segsweep.data.shards import open_shards
 from segsweep.errors import DataError, InvalidInput, Problem
 from segsweep.jobs.builtin import builtin_folder
 from segsweep.jobs.check import check_paths
+from segsweep.jobs.common import prepared
 from segsweep.jobs.load import load_job
-from segsweep.jobs.run_sweep import prepared, run_sweep_job
+from segsweep.jobs.run_sweep import run_sweep_job
 from segsweep.jobs.spec import DataSettings, SweepJob
 
 REPOSITORY = Path(__file__).parents[2]

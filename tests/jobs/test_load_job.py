@@ -220,4 +220,4 @@ def test_objectives_of_speed_need_its_measurement(tmp_path: Path) -> None:
 
 def test_one_objective_is_too_few(tmp_path: Path) -> None:
     path = write_tiny_sweep(tmp_path, ("    - {metric: macs, direction: minimize}\n", ""))
-    assert list(_problems(path)) == [f"{path}:15 sweep.objectives"]
+    assert list(_problems(path)) == [f"{path}:16 sweep.objectives"]

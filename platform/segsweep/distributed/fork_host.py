@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segsweep.cost.machine_lock import MachineLock
+from segsweep.cost.measure import exact_cost
+from segsweep.models.methods import METHODS
 from segsweep.records import CostReport, Evaluation, Score
 from segsweep.training.session import SaveCheckpoint
 from segsweep.trial import TrialTask, evaluate_point
@@ -31,6 +33,7 @@ from segsweep.trial import TrialTask, evaluate_point
 GO, STOP = "go", "stop"
 REQUEST = "trial "  # begins a line that asks for a trial
 PR_SET_PDEATHSIG = 1
+WARM_UP_SIZE = (512, 512)  # every method's default design takes it
 OOM_SCORE = "800"  # when memory runs out the kernel ends a trial, not the host, the driver or Ray
 
 
@@ -106,7 +109,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints must not mix with the events
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends us in order
     _die_with_parent()
-    _import_what_training_imports_late()
+    _warm_up()
     gc.collect()
     gc.freeze()  # keeps the pages of imported modules shared with the children
     send(channel, event="ready")
@@ -150,10 +153,17 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _import_what_training_imports_late() -> None:
-    """Import what the first optimiser step and the first count would import in every child."""
+def _warm_up() -> None:
+    """Do once what every child would do: late imports, and a count on the meta device.
+
+    Nothing here may compute on the CPU: an OpenMP pool does not survive a fork.
+    """
+    import numpy.ma  # noqa: F401
     import torch._dynamo
-    import torch.utils.flop_counter  # noqa: F401
+    import torch.profiler  # noqa: F401
+
+    for config in METHODS.values():
+        exact_cost(config(), num_classes=2, size=WARM_UP_SIZE)
 
 
 if __name__ == "__main__":
