@@ -27,7 +27,7 @@ _FIELDS = (
     pa.field("image", pa.large_binary()),  # uint8 (3, H, W), C order
     pa.field("labels", pa.large_binary()),  # uint8 or little-endian uint16 (H, W), C order
 )
-REMAKE = "delete the shard folder and run `segsweep prepare` again"
+REMAKE = "delete the shard folder and run `segsweep data prepare` again"
 
 
 @dataclass(frozen=True, kw_only=True)
