@@ -7,7 +7,6 @@ standard output (one JSON document with ``--json``), everything else to standard
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,13 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segsweep.cli_output import console, print_json, print_shards, print_sweep, print_training
 from segsweep.errors import InvalidInput, Problem, SegsweepError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from segsweep.data.shards import ShardSet
-    from segsweep.jobs.result import SweepResult, TrainResult
+    from segsweep.jobs.result import SweepResult
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 app = typer.Typer(
@@ -88,7 +85,7 @@ def demo(
     """Run the built-in sweep: tiny ESeg designs on procedural street scenes, at most 3 minutes."""
     from segsweep import api
 
-    _show_sweep(api.demo(out=out, overrides=set_ or [], resume=resume, console=_console()), json_)
+    _show_sweep(api.demo(out=out, overrides=set_ or [], resume=resume, console=console()), json_)
 
 
 @app.command()
@@ -101,7 +98,7 @@ def sweep(
     """Search a space for its Pareto front."""
     from segsweep import api
 
-    _show_sweep(api.sweep(job, overrides=set_ or [], resume=resume, console=_console()), json_)
+    _show_sweep(api.sweep(job, overrides=set_ or [], resume=resume, console=console()), json_)
 
 
 @app.command()
@@ -116,9 +113,9 @@ def train(
 
     result = api.train(job, overrides=set_ or [], resume=resume, say=_say())
     if json_:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
-        _print_training(result)
+        print_training(result)
 
 
 @app.command()
@@ -137,7 +134,7 @@ def run(
     elif kind == "train":
         train(job, json_, resume, set_)
     else:
-        _show_shards(api.run_prepare(job, overrides=set_ or []), json_)
+        print_shards(api.run_prepare(job, overrides=set_ or []), json_)
 
 
 @app.command()
@@ -157,7 +154,7 @@ def check(
             {"path": str(path), "problems": [dataclasses.asdict(item) for item in items]}
             for path, items in found.items()
         ]
-        _print_json({"ok": not problems, "files": files})
+        print_json({"ok": not problems, "files": files})
     else:
         for path, items in found.items():
             print(f"{path}: {'ok' if not items else f'{len(items)} problems'}")
@@ -179,7 +176,7 @@ def points(
 
     drawn = api.points(space, n=n, seed=seed)
     if json_:
-        _print_json([point.as_dict() for point in drawn])
+        print_json([point.as_dict() for point in drawn])
     else:
         for point in drawn:
             print("  ".join(f"{axis}={value}" for axis, value in point.items()))
@@ -203,7 +200,7 @@ def cost(
         method, preset=preset, point=_values(point or []), size=_size(size), num_classes=num_classes
     )
     if json_:
-        _print_json({"method": method, "preset": preset, **report.to_json()})
+        print_json({"method": method, "preset": preset, **report.to_json()})
     else:
         print(f"{report.num_params:,} parameters, {report.macs:,} MACs, {report.flops:,} FLOPs at {size}")
 
@@ -218,7 +215,7 @@ def paper(
 
     rows = [dataclasses.asdict(row) for row in api.paper(method)]
     if json_:
-        _print_json({"rows": rows})
+        print_json({"rows": rows})
         return
     from rich.table import Table
 
@@ -234,7 +231,7 @@ def paper(
             f"{row['ratio']:.3f}",
             row["convention"] + mark,
         )
-    _console(stderr=False).print(table)
+    console(stderr=False).print(table)
 
 
 @app.command()
@@ -244,7 +241,7 @@ def doctor(out: OutOption = Path("segsweep-runs"), json_: JsonFlag = False) -> N
 
     findings = api.doctor(out)
     if json_:
-        _print_json({"findings": [dataclasses.asdict(item) for item in findings]})
+        print_json({"findings": [dataclasses.asdict(item) for item in findings]})
     else:
         for item in findings:
             remedy = f" -> {item.remedy}" if item.remedy else ""
@@ -286,7 +283,7 @@ def data_prepare(
 
     from segsweep import api
 
-    with Progress(console=_console(), transient=True) as bars:
+    with Progress(console=console(), transient=True) as bars:
         task = bars.add_task(f"preparing {name}", total=None)
         shards = api.prepare(
             name,
@@ -296,86 +293,21 @@ def data_prepare(
             options=_values(option or []),
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
-    _show_shards(shards, json_)
-
-
-def _show_shards(shards: ShardSet, json_: bool) -> None:
-    document = {
-        "path": str(shards.path),
-        "counts": dict(shards.counts),
-        "class_names": list(shards.info.class_names),
-        "class_histogram": {split: list(counts) for split, counts in shards.class_histogram.items()},
-        "digest": shards.digest,
-    }
-    if json_:
-        _print_json(document)
-        return
-    counts = ", ".join(f"{count} {split}" for split, count in shards.counts.items())
-    print(f"{shards.path}: {counts} images, {shards.info.num_classes} classes")
-    _print_histogram(shards.info.class_names, shards.class_histogram)
+    print_shards(shards, json_)
 
 
 def _show_sweep(result: SweepResult, json_: bool) -> None:
     if json_:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
-        _print_sweep(result)
+        print_sweep(result)
     if result.interrupted:
         print(f"interrupted; go on with: --resume {result.sweep_id}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
 
 
-def _print_sweep(result: SweepResult) -> None:
-    from segsweep.records import TrialStatus
-    from segsweep.reporting.tables import front_rich_table
-
-    console = _console(stderr=False)
-    console.print(front_rich_table(result.evaluations, result.objectives))
-    counts = ", ".join(f"{result.count(status)} {status}" for status in TrialStatus)
-    print(f"trials      {counts}")
-    for item in result.evaluations:
-        if item.status is TrialStatus.FAILED:
-            print(f"  failed {item.trial_id}: {item.reason}")
-    if result.exhausted:
-        print("            the space has no further point")
-    print(f"hypervolume {result.hypervolume:.6g} (reference {result.reference})")
-    print(f"figure      {result.figure}")
-    print(f"records     {result.folder}")
-    if result.mlflow.problem:
-        print(f"MLflow      {result.mlflow.problem}")
-    print(f"compare     {result.mlflow.url}")
-    if result.mlflow.tracking_uri.startswith("sqlite:"):
-        print(f"start UI    segsweep ui --uri {result.mlflow.tracking_uri}")
-
-
-def _print_training(result: TrainResult) -> None:
-    print(f"mIoU        {100 * result.scores[-1].miou:.2f} % after {result.scores[-1].epoch} epochs")
-    print(f"cost        {result.cost.num_params:,} parameters, {result.cost.macs:,} MACs")
-    print(f"checkpoint  {result.checkpoint}")
-    print(f"MLflow      {result.mlflow.problem or result.mlflow.url}")
-
-
-def _print_histogram(names: tuple[str, ...], histogram: Any) -> None:
-    for split, counts in histogram.items():
-        total = max(sum(counts), 1)
-        shares = "  ".join(
-            f"{name} {100 * count / total:.1f}%" for name, count in zip(names, counts, strict=True)
-        )
-        print(f"  {split}: {shares}")
-
-
-def _console(*, stderr: bool = True) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
 def _say() -> Callable[[str], None]:
     return lambda line: print(line, file=sys.stderr, flush=True)
-
-
-def _print_json(document: object) -> None:
-    print(json.dumps(document, indent=1, allow_nan=False))
 
 
 def _values(pairs: list[str]) -> dict[str, Any]:
