@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
 import traceback
@@ -10,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from segsweep.cost.device_card import device_card
@@ -21,17 +19,15 @@ from segsweep.cost.machine_lock import MachineLock
 from segsweep.cost.measure import SpeedConditions, exact_cost, measure_speed
 from segsweep.cost.speed_cache import SpeedCache
 from segsweep.data.shards import ShardSet, open_shards
-from segsweep.errors import EnvironmentProblem, ImageSizeError, InvalidPoint, Problem, SegsweepError
+from segsweep.errors import EnvironmentProblem, ImageSizeError, SegsweepError
 from segsweep.models.interface import MethodConfig
-from segsweep.models.methods import METHODS
 from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
 from segsweep.search.space import SearchSpace
+from segsweep.training.configs import build_configs
 from segsweep.training.loop import Schedule, fit
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import SaveCheckpoint, Session
 
-T = TypeVar("T", bound=BaseModel)
-RECIPE_PREFIX = "recipe"
 REASON_LENGTH = 1500  # characters kept of an error in an evaluation; the log file has the rest
 
 
@@ -66,58 +62,6 @@ class TrialTask:
 
 class OverConstraint(SegsweepError):
     """The design's cost breaks a constraint of the space."""
-
-
-def build_configs(
-    method: str, values: Mapping[str, Any], *, fixed: Mapping[str, Any], recipe: Recipe
-) -> tuple[MethodConfig, Recipe]:
-    """Method config and recipe of a point.
-
-    Args:
-        method: Key of ``METHODS``.
-        values: Dotted axis name -> value.
-        fixed: Nested config values that the point may override.
-        recipe: Base recipe that axes under ``recipe.`` override.
-
-    Raises:
-        InvalidPoint: With every value that the config or the recipe refuses.
-    """
-    nested = copy.deepcopy(dict(fixed))
-    for axis, value in values.items():
-        *parents, leaf = axis.split(".")
-        target = nested
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[leaf] = value
-    overrides = nested.pop(RECIPE_PREFIX, {})
-    problems: list[Problem] = []
-    config = _validated(METHODS[method], nested, "point", problems)
-    merged = _merge(recipe.model_dump(), overrides)
-    trained = _validated(Recipe, merged, f"point {RECIPE_PREFIX}", problems)
-    if config is None or trained is None:
-        raise InvalidPoint(problems)
-    return config, trained
-
-
-def _merge(base: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        inner = merged.get(key)
-        merged[key] = (
-            _merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
-        )
-    return merged
-
-
-def _validated(kind: type[T], values: Any, where: str, problems: list[Problem]) -> T | None:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        for item in error.errors():
-            path = ".".join(str(part) for part in item["loc"])
-            found = f", found {item['input']!r}" if not isinstance(item["input"], dict) else ""
-            problems.append(Problem(where=f"{where} {path}".strip(), message=f"{item['msg']}{found}"))
-        return None
 
 
 def evaluate_point(point: Point, task: TrialTask, session: Session, *, stub: Evaluation) -> Evaluation:

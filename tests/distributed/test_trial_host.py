@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialHost]:
 
 def _begin(host: TrialHost, task: TrialTask, folder: Path, number: int = 0, **values: object) -> None:
     stub = stub_of(number, Point({**POINT, **values}), "test")  # type: ignore[dict-item]
-    host.begin(stub, task, log=folder / f"{number}.log")
+    host.begin(stub, pickle.dumps(task), log=folder / f"{number}.log")
 
 
 def _to_end(host: TrialHost) -> tuple[Evaluation, list[dict]]:  # type: ignore[type-arg]

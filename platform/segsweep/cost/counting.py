@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -104,29 +105,88 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return output
 
 
+def _same(features: Tensor, *_: Any) -> Tensor:
+    return features.new_empty(features.shape)
+
+
 def _batch_norm(features: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(features), features.new_empty(0), features.new_empty(0)  # no statistics in eval
+    return _same(features), features.new_empty(0), features.new_empty(0)  # no statistics in eval
 
 
 def _broadcast(left: Tensor, right: Tensor | float, **_: Any) -> Tensor:
-    shape = torch.broadcast_shapes(left.shape, getattr(right, "shape", ()))  # type: ignore[no-untyped-call]
+    shape = np.broadcast_shapes(left.shape, getattr(right, "shape", ()))
     return torch.empty(shape, dtype=torch.result_type(left, right), device="meta")
+
+
+def _reduced(features: Tensor, axes: Sequence[int] | None, keepdim: bool = False, **_: Any) -> Tensor:
+    gone = {axis % features.ndim for axis in (axes or range(features.ndim))}
+    sizes = enumerate(features.shape)
+    return features.new_empty([1 if axis in gone else n for axis, n in sizes if keepdim or axis not in gone])
+
+
+def _convolved(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    stride, padding, dilation, transposed = rest[:4]
+    if transposed:
+        return cast(Tensor, aten.convolution.default(features, weight, bias, *rest))
+    spatial = [
+        (length + 2 * padding[axis] - dilation[axis] * (weight.shape[axis + 2] - 1) - 1) // stride[axis] + 1
+        for axis, length in enumerate(features.shape[2:])
+    ]
+    return features.new_empty((features.shape[0], weight.shape[0], *spatial))
+
+
+def _pooled_size(lengths: Sequence[int], window: Sequence[int], stride: Sequence[int], pad: Any) -> list[int]:
+    padding = (pad, pad) if isinstance(pad, int) else tuple(pad) * (2 // len(pad))
+    steps = tuple(stride or window)
+    return [
+        (length + 2 * padding[axis] - window[axis % len(window)]) // steps[axis % len(steps)] + 1
+        for axis, length in enumerate(lengths)
+    ]
+
+
+def _average_pooled(features: Tensor, window: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> Tensor:
+    if rest and rest[0]:  # ceil_mode
+        return cast(Tensor, aten.avg_pool2d.default(features, window, stride, padding, *rest))
+    return features.new_empty(
+        (*features.shape[:-2], *_pooled_size(features.shape[-2:], window, stride, padding))
+    )
+
+
+def _max_pooled(
+    features: Tensor, window: Any, stride: Any = (), padding: Any = 0, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    if rest:  # dilation, ceil_mode
+        return cast(
+            tuple[Tensor, Tensor],
+            aten.max_pool2d_with_indices.default(features, window, stride, padding, *rest),
+        )
+    size = (*features.shape[:-2], *_pooled_size(features.shape[-2:], window, stride, padding))
+    return features.new_empty(size), features.new_empty(size, dtype=torch.int64)
 
 
 def _resized(features: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     return features.new_empty((*features.shape[:2], *size))
 
 
-# The meta kernels of these are written in Python and import torch._dynamo, 1.3 s. The same shapes without:
+# The meta kernels of these are written in Python and import torch._dynamo (1.3 s) or sympy (0.5 s). The same
+# shapes without:
 _SHAPES: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: _broadcast,
     aten.add.Scalar: _broadcast,
     aten.mul.Tensor: _broadcast,
     aten.div.Tensor: _broadcast,
-    aten.relu.default: torch.empty_like,
-    aten.mean.dim: aten.sum.dim_IntList,
+    aten.convolution.default: _convolved,
+    aten.avg_pool2d.default: _average_pooled,
+    aten.max_pool2d_with_indices.default: _max_pooled,
+    aten._softmax.default: _same,
+    aten.relu.default: _same,
+    aten.silu.default: _same,
+    aten.sigmoid.default: _same,
+    aten.mean.dim: _reduced,
+    aten.sum.dim_IntList: _reduced,
     aten.native_batch_norm.default: _batch_norm,
     aten.upsample_bilinear2d.default: _resized,
+    aten.upsample_nearest2d.default: _resized,
 }
 
 

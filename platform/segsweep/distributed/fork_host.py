@@ -9,49 +9,29 @@ While a trial runs, the child reads the commands and the host only waits for it.
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import gc
 import json
 import os
-import pickle
 import signal
 import sys
 import time
 import traceback
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from segsweep.cost.machine_lock import MachineLock
 from segsweep.cost.measure import exact_cost
+from segsweep.distributed.fork_protocol import GO, REQUEST, Request
 from segsweep.models.methods import METHODS
-from segsweep.records import CostReport, Evaluation, Score
+from segsweep.records import CostReport, Score
 from segsweep.training.session import SaveCheckpoint
-from segsweep.trial import TrialTask, evaluate_point
+from segsweep.trial import evaluate_point
 
-GO, STOP = "go", "stop"
-REQUEST = "trial "  # begins a line that asks for a trial
 PR_SET_PDEATHSIG = 1
 WARM_UP_SIZE = (512, 512)  # every method's default design takes it
 OOM_SCORE = "800"  # when memory runs out the kernel ends a trial, not the host, the driver or Ray
-
-
-class Request(NamedTuple):
-    """One trial to run; pickled by the actor that owns this host and by nobody else."""
-
-    stub: Evaluation
-    task: TrialTask
-    log: Path
-
-    def encode(self) -> str:
-        """One line of text."""
-        return REQUEST + base64.b64encode(pickle.dumps(tuple(self))).decode()
-
-    @classmethod
-    def decode(cls, line: str) -> Request:
-        """The request of a line from our own parent's pipe."""
-        return cls(*pickle.loads(base64.b64decode(line.removeprefix(REQUEST))))
 
 
 class ForkedSession:
@@ -135,8 +115,9 @@ def _run_child(request: Request, channel: int) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         send(channel, event="mark", name="forked", at=time.time())
-        session = ForkedSession(channel, lock=MachineLock(request.task.scratch))
-        evaluation = evaluate_point(request.stub.point, request.task, session, stub=request.stub)
+        task = request.load_task()
+        session = ForkedSession(channel, lock=MachineLock(task.scratch))
+        evaluation = evaluate_point(request.stub.point, task, session, stub=request.stub)
         send(channel, event="mark", name="ended", at=time.time())
         send(channel, event="evaluation", evaluation=evaluation.to_json())
         code = 0

@@ -77,8 +77,9 @@ class ParetoScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if go else TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """The last result of a trial carries its evaluation."""
-        self._take(trial, result)
+        """The last result of a trial carries its evaluation; one that was stopped has been taken in."""
+        if result.get("done"):
+            self._take(trial, result)
 
     def _take(self, trial: Any, result: dict[str, Any]) -> bool:
         number = self._searcher.numbers[trial.trial_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ def _run_on_tune(plan: SweepPlan, controller: SweepController) -> None:
 
     searcher = ControlledSearcher(controller)
     tune.run(
-        tune.with_parameters(TrialActor, task=plan.task, logs=plan.folder.resolve() / "logs"),
+        tune.with_parameters(TrialActor, task=pickle.dumps(plan.task), logs=plan.folder.resolve() / "logs"),
         name="tune",
         storage_path=str(plan.folder.resolve()),
         search_alg=searcher,

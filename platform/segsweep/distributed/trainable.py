@@ -10,7 +10,6 @@ from ray import tune
 
 from segsweep.distributed.trial_host import TrialHost
 from segsweep.records import Evaluation
-from segsweep.trial import TrialTask
 
 EVENTS = "events"  # key of a Tune result: JSON text of the trial's events since the last result
 
@@ -26,7 +25,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     Whatever goes wrong inside a trial is a failed evaluation, not an exception: Tune keeps the actor.
     """
 
-    def setup(self, config: dict[str, Any], task: TrialTask, logs: Path) -> None:
+    def setup(self, config: dict[str, Any], task: bytes, logs: Path) -> None:
         """Start the host, which imports torch once, and fork the first trial."""
         self._task, self._logs = task, logs
         self._host = TrialHost(logs / "fork_host.log")

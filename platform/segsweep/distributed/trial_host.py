@@ -10,10 +10,9 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from segsweep.distributed.fork_host import GO, STOP, Request
+from segsweep.distributed.fork_protocol import GO, STOP, Request
 from segsweep.errors import SegsweepError
 from segsweep.records import CostReport, Evaluation, Score, TrialStatus
-from segsweep.trial import TrialTask
 
 START_MODULE = "segsweep.distributed.fork_host"
 
@@ -39,8 +38,8 @@ class TrialHost:
         self._trial: _RunningTrial | None = None
         self._ready = False
 
-    def begin(self, stub: Evaluation, task: TrialTask, *, log: Path) -> None:
-        """Fork a trial; one that still waits at a rung is stopped first."""
+    def begin(self, stub: Evaluation, task: bytes, *, log: Path) -> None:
+        """Fork a trial of a pickled ``TrialTask``; one that still waits at a rung is stopped first."""
         self.stop()
         if not self._ready:
             self._expect("ready")

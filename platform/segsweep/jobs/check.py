@@ -33,8 +33,8 @@ from segsweep.search.space import SearchSpace
 from segsweep.search.study import SpaceExhausted, random_points
 from segsweep.search.yaml_lines import parse_yaml
 from segsweep.tracking.store import resolve_uri
+from segsweep.training.configs import RECIPE_PREFIX, build_configs
 from segsweep.training.recipe import Recipe
-from segsweep.trial import RECIPE_PREFIX, build_configs
 
 EPOCHS_AXIS = f"{RECIPE_PREFIX}.epochs"
 SAMPLED_POINTS = 64  # random points whose configs are built to find combinations that a config refuses

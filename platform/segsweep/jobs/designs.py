@@ -9,8 +9,8 @@ from segsweep.errors import InvalidPoint, Problem
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS, PRESETS
 from segsweep.records import AxisValue, CostReport
+from segsweep.training.configs import build_configs
 from segsweep.training.recipe import Recipe
-from segsweep.trial import build_configs
 
 
 def configs(

@@ -81,11 +81,10 @@ def run_sweep_job(
         plan = sweep_plan(job, space, shards, folder)
         tracker = BackgroundTracker(lambda: MlflowTracker(tracking_uri(job), experiment=experiment_name(job)))
         try:
-            tracker.start_sweep(_info(job, space, shards, folder.name))
+            watcher = TrackerListener(tracker, _info(job, space, shards, folder.name))
             say(f"sweep {folder.name}: {job.sweep.trials} trials, at most {job.recipe.epochs} epochs each")
-            outcome = run_sweep(
-                plan, listeners=[TrackerListener(tracker), *listeners], resume=resume is not None
-            )
+            outcome = run_sweep(plan, listeners=[watcher, *listeners], resume=resume is not None)
+            watcher.start()
             return _conclude(job, folder, outcome, tracker)
         finally:
             tracker.close()
@@ -128,13 +127,24 @@ def sweep_plan(job: SweepJob, space: SearchSpace, shards: ShardSet, folder: Path
 
 
 class TrackerListener:
-    """Tells a tracker what a sweep does."""
+    """Tells a tracker what a sweep does.
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
+    The tracker starts with the first trial: MLflow's import and Ray's start would only hold up each other.
+    """
+
+    def __init__(self, tracker: Tracker, info: SweepInfo) -> None:
+        self._tracker, self._info = tracker, info
+        self._started = False
+
+    def start(self) -> None:
+        """Open the sweep's run, once."""
+        if not self._started:
+            self._started = True
+            self._tracker.start_sweep(self._info)
 
     def trial_started(self, stub: Evaluation) -> None:
         """Open the trial's run."""
+        self.start()
         self._tracker.trial_started(stub.trial_id, stub.number, stub.point, stub.source)
 
     def trial_cost(self, stub: Evaluation, cost: CostReport) -> None:

@@ -78,8 +78,7 @@ class Drain(Generic[Target]):
         self._lost = 0
         self._error = ""
         self._link: MlflowLink | None = None
-        self._thread = threading.Thread(target=self._work, name="segsweep-mlflow", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # started by the first call
 
     def submit(self, run: Callable[[Target], None], *, replaces: str = "", heals: bool = False) -> None:
         """Queue a call; returns at once."""
@@ -92,6 +91,9 @@ class Drain(Generic[Target]):
                 )
                 return
             self._waiting.append(call)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="segsweep-mlflow", daemon=True)
+                self._thread.start()
             self._wake.notify()
 
     def close(self, timeout_s: float) -> MlflowLink:
@@ -99,10 +101,11 @@ class Drain(Generic[Target]):
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join(timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
         link = self._link or MlflowLink(tracking_uri="", experiment_id="", parent_run_id="", url="")
         lost = self._lost + len(self._waiting)
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             problem = f"MLflow was not done after {timeout_s:g} s, {lost} calls were not written"
             return dataclasses.replace(link, lost=max(lost, 1), problem=problem + self._because())
         if lost:
