@@ -160,7 +160,7 @@ def test_progress_counts_every_sample(tmp_path: Path) -> None:
 def test_file_cut_anywhere_is_refused(shards: ShardSet, tmp_path: Path, share: float) -> None:
     whole = (shards.path / "train.arrow").read_bytes()
     folder = damaged_copy(shards, tmp_path / "cut", whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match=r"train.arrow: has \d+ bytes instead of \d+.*segsweep prepare"):
+    with pytest.raises(DataError, match=r"train.arrow: has \d+ bytes instead of \d+.*segsweep data prepare"):
         open_shards(folder)
 
 
