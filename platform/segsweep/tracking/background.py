@@ -18,6 +18,7 @@ CAPACITY = 100_000  # calls that may wait; beyond that they are counted as lost 
 BATCH = 512
 ATTEMPTS = 3
 BACKOFF_S = 0.2
+LINGER_S = 3.0  # a call to MLflow costs tens of ms of CPU whatever it carries, and trials train beside it
 PAUSE_S = 5.0  # after the second call in a row that failed
 GIVE_UP_AFTER = 3  # calls in a row that failed, once the tracker is being closed
 
@@ -130,6 +131,8 @@ class Drain(Generic[Target]):
                 self._lost += len(batch)
                 continue
             self._make_calls(target, batch)
+            with self._wake:  # what comes within the next seconds goes with one call for each run
+                self._wake.wait_for(lambda: self._closing, timeout=LINGER_S)
         if target is not None:
             self._end(target)
 
