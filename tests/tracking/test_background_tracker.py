@@ -57,6 +57,7 @@ class Notebook:
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "BACKOFF_S", 0.001)
     monkeypatch.setattr(background, "PAUSE_S", 0.01)
+    monkeypatch.setattr(background, "LINGER_S", 0.01)
 
 
 def test_calls_are_made_in_order_in_one_other_thread() -> None:
@@ -110,9 +111,10 @@ def test_a_healing_call_clears_what_was_lost_before() -> None:
 
 def test_of_waiting_calls_that_replace_each_other_only_the_last_is_made() -> None:
     notebook = Notebook()
-    gate = threading.Event()
+    busy, gate = threading.Event(), threading.Event()
     drain = Drain(lambda: notebook)
-    drain.submit(lambda target: gate.wait(5))
+    drain.submit(lambda target: (busy.set(), gate.wait(5)))
+    assert busy.wait(5)  # from here on calls wait
     for number in range(5):
         drain.submit(lambda target, number=number: target.write(f"front {number}"), replaces="front")
         drain.submit(lambda target, number=number: target.write(f"trial {number}"))
