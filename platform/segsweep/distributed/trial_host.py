@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from segsweep.errors import SegsweepError
 from segsweep.records import CostReport, Evaluation, Score, TrialStatus
 
 START_MODULE = "segsweep.distributed.fork_host"
+PATIENCE_S = (
+    3.0  # a result costs Tune and the driver CPU that the trial could use: short epochs travel together
+)
 
 
 class TrialHost:
@@ -48,10 +52,13 @@ class TrialHost:
         self._trial = _RunningTrial(stub, log)
 
     def next_events(self) -> list[dict[str, Any]]:
-        """Block until the next score or the end of the trial; all events since the last call.
+        """Block until a rung, the end of the trial, or the first score after ``PATIENCE_S``.
 
-        The last event is a ``score``, or an ``evaluation`` when the trial has ended.
+        Returns:
+            All events since the last call. The last one is a ``score``, or an ``evaluation`` when the trial
+            has ended.
         """
+        begin = time.monotonic()
         trial = self._running()
         if trial.waits_at_rung:
             self._write(GO)
@@ -69,7 +76,8 @@ class TrialHost:
             events.append(event)
             if event["event"] == "score":
                 trial.waits_at_rung = event["score"]["is_rung"]
-                return events
+                if trial.waits_at_rung or time.monotonic() - begin >= PATIENCE_S:
+                    return events
 
     def stop(self) -> None:
         """End a trial that waits at a rung; kill one that trains."""
