@@ -44,6 +44,7 @@ class SweepProgress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console,
+            refresh_per_second=2,  # drawing takes CPU from the trials beside it
             disable=not console.is_terminal,
             transient=True,
         )
