@@ -39,10 +39,10 @@ class SweepProgress:
         self._console, self._epochs = console, epochs
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.description}"),  # last: a narrow terminal cuts the point, not the progress
             console=console,
             refresh_per_second=2,  # drawing takes CPU from the trials beside it
             disable=not console.is_terminal,
