@@ -145,9 +145,15 @@ def _run(point: Point, task: TrialTask, session: Session) -> TrialStatus:
         session.cost(cost)
         _gate(point, cost, task.space)
         torch.manual_seed(task.seed)  # the same training whether the speed was measured or known
-    schedule = Schedule(shards=shards, recipe=recipe, seed=task.seed, rung_epochs=task.rung_epochs)
+    schedule = Schedule(
+        shards=shards,
+        recipe=recipe,
+        criterion=config.criterion,
+        seed=task.seed,
+        rung_epochs=task.rung_epochs,
+    )
     scores = fit(model, schedule, session, device=device)
-    return TrialStatus.COMPLETE if scores[-1].epoch == recipe.epochs else TrialStatus.STOPPED
+    return TrialStatus.COMPLETE if scores[-1].fidelity == 1.0 else TrialStatus.STOPPED
 
 
 def training_device(*, use_gpu: bool) -> torch.device:

@@ -196,7 +196,10 @@ def _train_worker(config: dict[str, Any]) -> None:
     try:
         shards = open_shards(plan.shards)
         model = plan.config.build(shards.info.num_classes)
-        fit(model, Schedule(shards=shards, recipe=plan.recipe, seed=plan.seed), session, device=device)
+        schedule = Schedule(
+            shards=shards, recipe=plan.recipe, criterion=plan.config.criterion, seed=plan.seed
+        )
+        fit(model, schedule, session, device=device)
     except SegsweepError as error:
         failure = {"type": type(error).__name__, "message": str(error)}
         _write_whole(plan.folder / FAILURE, json.dumps(failure))

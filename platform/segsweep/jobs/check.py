@@ -36,7 +36,7 @@ from segsweep.tracking.store import resolve_uri
 from segsweep.training.configs import RECIPE_PREFIX, build_configs
 from segsweep.training.recipe import Recipe
 
-EPOCHS_AXIS = f"{RECIPE_PREFIX}.epochs"
+SCHEDULE_AXES = tuple(f"{RECIPE_PREFIX}.{name}" for name in ("epochs", "iterations"))
 SAMPLED_POINTS = 64  # random points whose configs are built to find combinations that a config refuses
 SEED_SIZE, SEED_CLASSES = (512, 1024), 19  # where a space is checked without a job's data
 
@@ -117,8 +117,9 @@ def check_space(
         size=size,
         num_classes=num_classes,
     )
-    if any(axis.name == EPOCHS_AXIS for axis in space.axes):
-        designs.refuse_epochs()
+    for axis in space.axes:
+        if axis.name in SCHEDULE_AXES:
+            designs.refuse_schedule(axis.name)
     seeds = space.seeds if job is None or job.sweep.use_seeds else ()
     sampled = [point for point in _sampled(space) if designs.are_configured(point)]
     for seed in seeds:
@@ -141,10 +142,10 @@ class _Designs:
     num_classes: int
     problems: dict[str, Problem] = field(default_factory=dict)
 
-    def refuse_epochs(self) -> None:
+    def refuse_schedule(self, axis: str) -> None:
         """Rungs compare trials at equal epochs of one schedule."""
         message = "the schedule is the fidelity and cannot be searched; set recipe.epochs in the job"
-        self._note("axis", [Problem(where=EPOCHS_AXIS, message=message)])
+        self._note("axis", [Problem(where=axis, message=message)])
 
     def are_configured(self, point: Point) -> bool:
         """Whether the point makes a config that takes the images; cheap."""

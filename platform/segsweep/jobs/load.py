@@ -14,6 +14,10 @@ from segsweep.errors import InvalidJob, Problem
 from segsweep.jobs.builtin import builtin_names, find_file
 from segsweep.jobs.spec import JOB_KINDS, DataSettings, Job, SweepJob
 from segsweep.search.yaml_lines import YamlDocument, parse_yaml
+from segsweep.training.published_recipes import RECIPES
+from segsweep.training.recipe import Recipe, overridden
+
+BASE = "base"  # key of `recipe:` that names a published one
 
 
 def load_job(path: Path, *, overrides: Sequence[str] = ()) -> Job:
@@ -41,6 +45,7 @@ def load_job(path: Path, *, overrides: Sequence[str] = ()) -> Job:
     for override in overrides:
         _apply(values, override, problems)
     place = _Place(path=path, document=document, overrides=overrides)
+    _expand_recipe(values, problems, place=place)
     job = _validate(values, problems, place=place)
     _look_for_space(values, problems, place=place)
     if job is None or problems:
@@ -105,6 +110,27 @@ class _Place:
         return f"{self.path}:{self.document.line(tuple(location))} {key}".strip()
 
 
+def _expand_recipe(values: dict[str, Any], problems: list[Problem], *, place: _Place) -> None:
+    """Put a named recipe under what `recipe:` says itself: `{base: senformer/ade20k, batch_size: 4}`."""
+    written = values.get("recipe")
+    if not isinstance(written, dict):
+        return
+    if written.get("epochs") and written.get("iterations"):
+        message = "epochs and iterations are two lengths of one schedule; keep one"
+        problems.append(Problem(where=place(("recipe", "iterations")), message=message))
+    if BASE not in written:
+        return
+    own = {key: value for key, value in written.items() if key != BASE}
+    base, name = Recipe(), written[BASE]
+    if isinstance(name, str) and name in RECIPES:
+        base = RECIPES[name]
+    else:
+        near = difflib.get_close_matches(str(name), RECIPES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(RECIPES)}"
+        problems.append(Problem(where=place(("recipe", BASE)), message=f"found no recipe {name!r}; {hint}"))
+    values["recipe"] = overridden(base, own)
+
+
 def _validate(values: dict[str, Any], problems: list[Problem], *, place: _Place) -> Job | None:
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in JOB_KINDS:
@@ -125,6 +151,8 @@ def _explain(item: Any, kind: str) -> str:
     location, message = item["loc"], str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         known = _fields_at(kind, location[:-1])
+        if location[:-1] == ("recipe",):
+            known = sorted([*known, BASE])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
         return f"unknown key {location[-1]!r}; {hint}"

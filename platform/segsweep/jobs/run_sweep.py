@@ -78,6 +78,7 @@ def run_sweep_job(
         shutil.copyfile(job.space, folder / "space.yaml")
         shards = prepared(job.data, job.out, say=say)
         training_size(shards)  # refuses mixed sizes before a worker starts
+        job.recipe.for_images(shards.counts.get("train", 0))  # and a warm-up that lasts to the end
         plan = sweep_plan(job, space, shards, folder)
         tracker = BackgroundTracker(lambda: MlflowTracker(tracking_uri(job), experiment=experiment_name(job)))
         try:

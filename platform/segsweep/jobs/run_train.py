@@ -60,6 +60,7 @@ def run_train_job(
         remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE)
         shards = prepared(job.data, job.out, say=say)
         config, recipe = train_configs(job, where=where)
+        recipe = recipe.for_images(shards.counts.get("train", 0))
         plan = TrainingPlan(
             folder=folder.resolve(),
             config=config,

@@ -145,6 +145,15 @@ class SweepJob(_Job):
         return self
 
     @model_validator(mode="after")
+    def _schedule_is_in_epochs(self) -> SweepJob:
+        if self.recipe.iterations is not None:
+            raise ValueError(
+                f"recipe.iterations = {self.recipe.iterations}: a sweep compares its trials after equal "
+                f"epochs; set recipe.epochs instead"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rungs_before_the_end(self) -> SweepJob:
         late = [epoch for epoch in self.sweep.rungs if epoch >= self.recipe.epochs]
         if late:
@@ -175,6 +184,12 @@ class TrainJob(_Job):
             raise ValueError(
                 f"scaling.workers = {self.scaling.workers} is more than recipe.batch_size = "
                 f"{self.recipe.batch_size}; every worker needs at least one image of a batch"
+            )
+        if self.scaling.workers * self.recipe.accumulate > self.recipe.batch_size:
+            raise ValueError(
+                f"scaling.workers = {self.scaling.workers} with recipe.accumulate = "
+                f"{self.recipe.accumulate} need more images than recipe.batch_size = "
+                f"{self.recipe.batch_size}; lower one of them"
             )
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,20 +25,50 @@ class PixelLoss(NamedTuple):
     count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs
 
 
+class PerPixelLoss(Protocol):
+    """Any loss here: full-size logits and labels to a sum with its count."""
+
+    @property
+    def ignore_index(self) -> int:
+        """Label of pixels that do not count."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> PixelLoss:
+        """Sum the loss of ``(B, K, H, W)`` logits over ``(B, H, W)`` int64 labels."""
+
+
+class LossTerm(NamedTuple):
+    """One summand of a training loss: ``weight * total / count``, both summed over all ranks first.
+
+    A term that is computed over all ranks already (CAR's centres) gives its value as the total and 1 as the
+    count of each rank.
+
+    Attributes:
+        loss: Sum and count of this rank.
+        weight: Factor in the training loss.
+    """
+
+    loss: PixelLoss
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
     """Cross-entropy of the labelled pixels.
 
     Attributes:
         ignore_index: Label of pixels that do not count.
+        count_ignored: Divide by the number of all pixels, ignored ones included, as the heads of
+            mmsegmentation 0.x do.
     """
 
     ignore_index: int = IGNORE_INDEX
+    count_ignored: bool = False
 
     def __call__(self, logits: Tensor, labels: Tensor) -> PixelLoss:
         """Sum the loss of ``(B, K, H, W)`` logits over ``(B, H, W)`` int64 labels."""
         total = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore_index, reduction="sum")
-        return PixelLoss(total, (labels != self.ignore_index).sum())
+        labelled = (labels != self.ignore_index).sum()
+        return PixelLoss(total, torch.full_like(labelled, labels.numel()) if self.count_ignored else labelled)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from segsweep.losses.per_pixel import LossTerm, PerPixelLoss
 from segsweep.models.layers.resize import resize_bilinear
 
 Pyramid = dict[int, Tensor]  # level l -> (B, C_l, ceil(H / 2**l), ceil(W / 2**l))
@@ -18,15 +20,24 @@ Pyramid = dict[int, Tensor]  # level l -> (B, C_l, ceil(H / 2**l), ceil(W / 2**l
 class SegmentationOutput:
     """What a model says about a batch.
 
+    A method that trains on more than its prediction returns a subclass with what its criterion needs; those
+    fields are ``None`` in evaluation mode, where no branch that only teaches is run.
+
     Attributes:
         logits: ``(B, K, h, w)`` at the model's output stride.
+        auxiliary_logits: ``(B, K, h, w)`` of an auxiliary head on a backbone level; ``None`` without one.
     """
 
     logits: Tensor
+    auxiliary_logits: Tensor | None = None
 
     def semantic_logits(self, size: tuple[int, int]) -> Tensor:
         """Logits at image size, ``(B, K, H, W)``; bilinear, corners not aligned."""
         return resize_bilinear(self.logits, size)
+
+
+Criterion = Callable[[SegmentationOutput, Tensor], dict[str, LossTerm]]
+"""Output of a training step and labels ``(B, H, W)`` int64 -> named terms; the loss is their weighted sum."""
 
 
 class MethodConfig(BaseModel):
@@ -53,3 +64,21 @@ class MethodConfig(BaseModel):
             ImageSizeError: If the model cannot take such images; by default it takes all.
         """
         return
+
+    def criterion(self, pixel_loss: PerPixelLoss) -> Criterion:
+        """What the method is trained on; by default the pixel loss of the logits alone.
+
+        Args:
+            pixel_loss: The recipe's loss per pixel (cross-entropy or OHEM).
+        """
+        return segmentation_criterion(pixel_loss)
+
+
+def segmentation_criterion(pixel_loss: PerPixelLoss) -> Criterion:
+    """The pixel loss of the logits, resized to the labels."""
+
+    def criterion(output: SegmentationOutput, labels: Tensor) -> dict[str, LossTerm]:
+        logits = output.semantic_logits((labels.shape[-2], labels.shape[-1]))
+        return {"segmentation": LossTerm(pixel_loss(logits, labels))}
+
+    return criterion

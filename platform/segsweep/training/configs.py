@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from segsweep.errors import InvalidPoint, Problem
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS
-from segsweep.training.recipe import Recipe
+from segsweep.training.recipe import Recipe, overridden
 
 T = TypeVar("T", bound=BaseModel)
 RECIPE_PREFIX = "recipe"
@@ -41,21 +41,10 @@ def build_configs(
     overrides = nested.pop(RECIPE_PREFIX, {})
     problems: list[Problem] = []
     config = _validated(METHODS[method], nested, "point", problems)
-    merged = _merge(recipe.model_dump(), overrides)
-    trained = _validated(Recipe, merged, f"point {RECIPE_PREFIX}", problems)
+    trained = _validated(Recipe, overridden(recipe, overrides), f"point {RECIPE_PREFIX}", problems)
     if config is None or trained is None:
         raise InvalidPoint(problems)
     return config, trained
-
-
-def _merge(base: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        inner = merged.get(key)
-        merged[key] = (
-            _merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
-        )
-    return merged
 
 
 def _validated(kind: type[T], values: Any, where: str, problems: list[Problem]) -> T | None:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from segsweep.data.loader import EvalLoader, TrainLoader
 from segsweep.data.shards import ShardSet
-from segsweep.errors import DataError, TrainingDiverged
-from segsweep.losses.per_pixel import CrossEntropy, OhemCrossEntropy
+from segsweep.errors import DataError, InvalidInput, Problem, TrainingDiverged
+from segsweep.losses.per_pixel import CrossEntropy, OhemCrossEntropy, PerPixelLoss
 from segsweep.metrics.confusion import mean_iou
+from segsweep.models.interface import Criterion, segmentation_criterion
 from segsweep.records import Score
 from segsweep.training.batch_norm import synchronise_batch_norm
 from segsweep.training.checkpoint import load_checkpoint, save_checkpoint
 from segsweep.training.inference import evaluate
-from segsweep.training.optim import WeightAverage, build_optimizer, learning_rate
+from segsweep.training.objective import LossValues, mean_values, weigh
+from segsweep.training.optim import WeightAverage, build_optimizer, set_learning_rate
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import Session
 
@@ -36,6 +39,7 @@ class Schedule:
     Attributes:
         shards: Prepared data with splits ``train`` and ``val``.
         recipe: Training recipe.
+        criterion: The method's loss, given the recipe's loss per pixel (``MethodConfig.criterion``).
         seed: Seeds data order and augmentation (initial weights are the caller's).
         rung_epochs: Epochs after which the scheduler decides.
         eval_batch_size: Images per validation batch.
@@ -43,6 +47,7 @@ class Schedule:
 
     shards: ShardSet
     recipe: Recipe
+    criterion: Callable[[PerPixelLoss], Criterion] = segmentation_criterion
     seed: int = 0
     rung_epochs: frozenset[int] = field(default_factory=frozenset)
     eval_batch_size: int = 8
@@ -63,13 +68,14 @@ def fit(model: nn.Module, schedule: Schedule, session: Session, *, device: torch
     Raises:
         TrainingDiverged: If a loss is not finite.
         DataError: If a split is empty or smaller than one batch.
+        InvalidInput: If the recipe does not fit the data or the number of workers.
     """
-    training = _Training(model, schedule, session, device)
+    training = Training(model, schedule, session, device)
     if (path := session.checkpoint()) is not None:
         training.restore(path)
     before = training.scores[-1].seconds if training.scores else 0.0
     started = time.perf_counter() - before
-    while training.epoch < schedule.recipe.epochs:
+    while training.epoch < training.recipe.epochs:
         loss = training.train_epoch()
         session.mark("last_step")
         score = training.score(loss, seconds=time.perf_counter() - started)
@@ -79,13 +85,19 @@ def fit(model: nn.Module, schedule: Schedule, session: Session, *, device: torch
     return training.scores
 
 
-class _Training:
-    """The state that a checkpoint holds: model, average, optimiser, epoch, scores."""
+class Training:
+    """The state that a checkpoint holds: model, average, optimiser, epoch, scores.
+
+    Attributes:
+        recipe: The schedule's, with ``epochs`` as they come out on the data.
+        epoch: Finished epochs; ``scores``: of those.
+        terms: Mean over the last epoch of each loss term, by name and without its weight.
+    """
 
     def __init__(self, model: nn.Module, schedule: Schedule, session: Session, device: torch.device) -> None:
         recipe = schedule.recipe
+        _refuse_empty_parts(recipe, session.world_size)
         self.schedule, self.session, self.device = schedule, session, device
-        self.recipe = recipe
         self.num_classes = schedule.shards.info.num_classes
         self.model: nn.Module = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if session.world_size > 1:
@@ -93,7 +105,7 @@ class _Training:
         self.average = WeightAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self.replica = self._replicate()
         self.optimizer = build_optimizer(self.model, recipe)
-        self.loss = _build_loss(recipe, schedule.shards.info.ignore_index)
+        self.criterion = schedule.criterion(_build_loss(recipe, schedule.shards.info.ignore_index))
         self.loader = TrainLoader(
             schedule.shards.dataset("train"),
             batch_size=recipe.batch_size,
@@ -109,8 +121,10 @@ class _Training:
             rank=session.rank,
             world_size=session.world_size,
         )
+        self.recipe = recipe.for_images(len(self.loader.dataset))
         self.epoch = 0
         self.scores: list[Score] = []
+        self.terms: dict[str, float] = {}
 
     def _replicate(self) -> nn.Module:
         if self.session.world_size == 1:
@@ -121,53 +135,65 @@ class _Training:
     def train_epoch(self) -> float:
         """Train one epoch; returns the mean over its steps of the loss over all ranks."""
         self.model.train()
-        losses: list[float] = []
-        first_step = self.epoch * self.loader.steps_per_epoch
+        losses: list[LossValues] = []
+        first_step, last_step = (self._steps_after(epoch) for epoch in (self.epoch, self.epoch + 1))
         batches = self.loader.epoch(self.epoch)
-        while True:
+        for step in range(first_step, last_step):
             with self.session.computing():
-                if (batch := next(batches, None)) is None:
-                    break
+                batch = next(batches)
                 if not losses and not self.scores:
                     self.session.mark("first_step")
-                losses.append(self.train_step(first_step + len(losses), *batch))
+                losses.append(self.train_step(step, *batch))
         self._raise_if_not_finite()
         self.epoch += 1
-        return math.fsum(losses) / len(losses)
+        mean = mean_values(losses)
+        self.terms = mean.terms
+        return mean.value
 
-    def train_step(self, step: int, images: Tensor, labels: Tensor) -> float:
+    def _steps_after(self, epochs: int) -> int:
+        """Optimiser steps of so many epochs; the schedule may end within the last."""
+        steps = self.loader.steps_per_epoch
+        return min(epochs * steps, self.recipe.total_steps(steps))
+
+    def train_step(self, step: int, images: Tensor, labels: Tensor) -> LossValues:
         """One optimiser step on this rank's share of the batch; returns the loss over all ranks."""
-        rate = learning_rate(self.recipe, step, steps_per_epoch=self.loader.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = set_learning_rate(
+            self.optimizer, self.recipe, step, steps_per_epoch=self.loader.steps_per_epoch
+        )
         images = images.to(self.device, memory_format=torch.channels_last)
         labels = labels.to(self.device)
-        with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bfloat16"
-        ):
-            output = self.replica(images)
-        logits = output.semantic_logits(tuple(labels.shape[-2:])).float()
-        pixel_loss = self.loss(logits, labels)
-        sums = torch.stack([pixel_loss.total.detach(), pixel_loss.count.to(logits.dtype)])
-        if self.session.world_size > 1:
-            dist.all_reduce(sums)
-        total, count = sums.tolist()
-        value: float = total / max(count, 1.0)
-        if not math.isfinite(value):
-            raise TrainingDiverged(
-                f"the training loss is {value} at step {step} (learning rate {rate:.3g}); lower recipe.lr "
-                f"or set recipe.warmup_epochs or recipe.clip_norm"
-            )
-        # DDP averages gradients over ranks; the loss is a mean over the kept pixels of all ranks.
-        loss = pixel_loss.total * (self.session.world_size / max(count, 1.0))
+        count = self.recipe.accumulate
+        losses: list[LossValues] = []
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for part in zip(images.tensor_split(count), labels.tensor_split(count), strict=True):
+            with self._synchronising(len(losses) == count - 1):
+                share, loss = self._loss(*part)
+                if not math.isfinite(loss.value):
+                    raise TrainingDiverged(
+                        f"the training loss is {loss.value} at step {step} (learning rate {rate:.3g}); lower "
+                        f"recipe.lr or set recipe.warmup_epochs or recipe.clip_norm"
+                    )
+                (share / count).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss)
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
-        return value
+        return mean_values(losses)
+
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, LossValues]:
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bfloat16"
+        ):
+            output = self.replica(images)
+        return weigh(self.criterion(output, labels), world_size=self.session.world_size)
+
+    def _synchronising(self, last: bool) -> AbstractContextManager[None]:
+        """Gradients travel between the ranks once a step: with its last part."""
+        if last or not isinstance(self.replica, DistributedDataParallel):
+            return nullcontext()
+        return self.replica.no_sync()
 
     def _raise_if_not_finite(self) -> None:
         """The last step's update is in no loss yet, and argmax of NaN looks like a prediction."""
@@ -197,7 +223,7 @@ class _Training:
             )
         return Score(
             epoch=self.epoch,
-            fidelity=self.epoch / self.recipe.epochs,
+            fidelity=self._steps_after(self.epoch) / self._steps_after(self.recipe.epochs),
             miou=miou,
             train_loss=loss,
             seconds=seconds,
@@ -229,6 +255,17 @@ class _Training:
         if self.average is not None and state["average"] is not None:
             self.average.model.load_state_dict(state["average"])
             self.average.updates = state["average_updates"]
+
+
+def _refuse_empty_parts(recipe: Recipe, world_size: int) -> None:
+    """Every part of a rank's share of a batch needs an image."""
+    share = recipe.batch_size // world_size
+    if recipe.accumulate > share:
+        message = (
+            f"found {recipe.accumulate} parts of a batch of {recipe.batch_size} on {world_size} workers, "
+            f"allowed are up to {share}; lower it, or raise batch_size"
+        )
+        raise InvalidInput([Problem(where="recipe.accumulate", message=message)])
 
 
 def _build_loss(recipe: Recipe, ignore_index: int) -> CrossEntropy | OhemCrossEntropy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,35 +12,92 @@ from torch import nn
 from segsweep.training.recipe import Recipe
 
 EMA_RAMP = 10  # (1 + n) / (10 + n): the average follows closely while it is young
+LR_MULTIPLIER = "lr_multiplier"  # key in the optimiser's parameter groups
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW with weight decay on matrices and kernels only, not on norms, biases and scalars."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """SGD or AdamW with one parameter group for each pair of multipliers that occurs."""
+    groups = parameter_groups(model, recipe)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
 
 
-def learning_rate(recipe: Recipe, step: int, *, steps_per_epoch: int) -> float:
-    """Learning rate of optimiser step ``step`` (from 0): linear warm-up, then decay to 0.
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Trainable parameters with their share of learning rate and weight decay.
 
-    The schedule runs over the recipe's full number of epochs, also for a trial that will be stopped.
+    Norms, biases and scalars (all of at most one axis) are not decayed unless ``recipe.decay_norms``; the
+    multipliers come on top of that.
     """
-    total = recipe.epochs * steps_per_epoch
-    warmup = recipe.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return recipe.lr * (step + 1) / (warmup + 1)
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            on_rate, on_decay = multipliers(name, recipe)
+            if parameter.ndim <= 1 and not recipe.decay_norms:
+                on_decay = 0.0
+            members.setdefault((on_decay, on_rate), []).append(parameter)
+    # A fixed order, decayed parameters first: a checkpoint knows its groups by their number.
+    return [
+        {
+            "params": members[on_decay, on_rate],
+            "lr": recipe.lr * on_rate,
+            "weight_decay": recipe.weight_decay * on_decay,
+            LR_MULTIPLIER: on_rate,
+        }
+        for on_decay, on_rate in sorted(members, reverse=True)
+    ]
+
+
+def multipliers(name: str, recipe: Recipe) -> tuple[float, float]:
+    """Factors on learning rate and weight decay of a parameter: those of the longest key in its name."""
+    keys = {key for key in (*recipe.lr_multipliers, *recipe.decay_multipliers) if key in name}
+    if not keys:
+        return 1.0, 1.0
+    key = min(keys, key=lambda key: (-len(key), key))
+    return recipe.lr_multipliers.get(key, 1.0), recipe.decay_multipliers.get(key, 1.0)
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, *, steps_per_epoch: int
+) -> float:
+    """Give each parameter group its learning rate of a step; returns that of multiplier 1."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(
+            recipe, step, steps_per_epoch=steps_per_epoch, multiplier=group.get(LR_MULTIPLIER, 1.0)
+        )
+    return learning_rate(recipe, step, steps_per_epoch=steps_per_epoch)
+
+
+def learning_rate(recipe: Recipe, step: int, *, steps_per_epoch: int, multiplier: float = 1.0) -> float:
+    """Learning rate of optimiser step ``step`` (from 0): linear warm-up, then decay to ``recipe.min_lr``.
+
+    The schedule runs over the recipe's full length, also for a trial that will be stopped.
+
+    Args:
+        recipe: Schedule and peak rate.
+        step: Optimiser steps that were made before.
+        steps_per_epoch: Optimiser steps of an epoch.
+        multiplier: Of a parameter group, on the peak rate; the end is the same for all.
+    """
+    peak = recipe.lr * multiplier
+    end = min(recipe.min_lr, peak)
+    before = recipe.warmup_epochs * steps_per_epoch
+    if step < before:
+        return peak * (step + 1) / (before + 1)
+    progress = (step - before) / max(recipe.total_steps(steps_per_epoch) - before, 1)
+    rate = end + (peak - end) * _decay(recipe, progress)
+    if step < recipe.warmup_iterations:
+        start, passed = recipe.warmup_start, step / recipe.warmup_iterations
+        rate *= start + (1 - start) * passed
+    return rate
+
+
+def _decay(recipe: Recipe, progress: float) -> float:
     if recipe.schedule == "constant":
-        return recipe.lr
-    progress = (step - warmup) / max(total - warmup, 1)
+        return 1.0
     if recipe.schedule == "poly":
-        return float(recipe.lr * (1 - progress) ** recipe.poly_power)
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
+        return float((1 - progress) ** recipe.poly_power)
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class WeightAverage:
