@@ -100,7 +100,7 @@ def test_network_without_a_level_says_which_strides_it_has() -> None:
 
 def test_network_that_cuts_patches_refuses_sizes_it_would_crop() -> None:
     with torch.device("meta"):
-        backbone = build_backbone("convnext_atto", levels=LEVELS)
+        backbone = build_backbone("edgenext_xx_small", levels=LEVELS)
         assert backbone(torch.empty(1, 3, 64, 128))[5].shape[-2:] == (2, 4)
         with pytest.raises(ImageSizeError, match=r"100x128.*divisible by 32.*128x128"):
             backbone(torch.empty(1, 3, 100, 128))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from segsweep.errors import EnvironmentProblem
+from segsweep.priority import services_may_wait
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -16,6 +17,15 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # 18 s -> 14 s to start two workers on two cores
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # our journal is the truth
+    # Services that poll less often leave a training on the same cores in peace (ray_config_def.h).
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+    "RAY_metrics_report_interval_ms": "60000",
+    "RAY_event_stats": "0",
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "10",
+    "RAY_worker_niceness": "0",  # trainings are what this machine is for
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
@@ -46,6 +56,7 @@ def ray_session(*, num_cpus: int | None = None) -> Iterator[None]:
             log_to_driver=False,
             logging_level="error",
         )
+        services_may_wait(os.getpid())
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from segsweep.priority import this_thread_may_wait
 from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
 from segsweep.tracking.tracker import MlflowLink, ParamValue, RunLogger, SweepInfo, Tracker
 
@@ -118,6 +119,7 @@ class Drain(Generic[Target]):
         return f"; the last error was: {self._error}" if self._error else ""
 
     def _work(self) -> None:
+        this_thread_may_wait()
         target: Target | None = None
         while True:
             with self._wake:

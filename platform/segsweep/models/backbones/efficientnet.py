@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from segsweep.models.layers.conv import Activation, activation_layer, batch_norm, conv
+from segsweep.models.layers.conv import Activation, FanOutConv2d, activation_layer, batch_norm, conv
 
 _EXPANSION = 6
 _SE_RATIO = 0.25
 _STEM_CHANNELS = 32
+_STEM_STRIDE = 2
+_OUTPUT_STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,23 +73,33 @@ class EfficientNet(nn.Module):
     Args:
         shape: Member of the family.
         levels: Levels to give, among 1 to 5; stages above the coarsest are not built.
+        output_stride: Coarsest stride, 8, 16 or 32; stages beyond it keep their size and spread their kernels
+            instead (atrous convolution, Chen et al. 2017). Parameters are the same.
 
     Attributes:
         channels: Width of each level of the output.
+        strides: Stride of each level of the output, ``min(2**level, output_stride)``.
+
+    Raises:
+        ValueError: If ``output_stride`` is none of the three.
     """
 
-    def __init__(self, shape: EfficientNetShape, *, levels: tuple[int, ...]) -> None:
+    def __init__(self, shape: EfficientNetShape, *, levels: tuple[int, ...], output_stride: int = 32) -> None:
         super().__init__()
+        if output_stride not in _OUTPUT_STRIDES:
+            raise ValueError(f"output_stride={output_stride} is none of {_OUTPUT_STRIDES}; use one of them")
         stem = round_channels(_STEM_CHANNELS * shape.width)
-        self.conv_stem = conv(3, stem, 3, stride=2, tf_same=shape.tf_same)
+        self.conv_stem = conv(3, stem, 3, stride=_STEM_STRIDE, tf_same=shape.tf_same)
         self.bn1 = batch_norm(stem)
         self.act1 = activation_layer(shape.activation)
         self.blocks = nn.Sequential()
         self.channels: dict[int, int] = {}
         last_stage: dict[int, int] = {}  # level -> index of the last stage with its stride
+        self.strides: dict[int, int] = {level: min(2**level, output_stride) for level in sorted(levels)}
         channels = stem
+        steps = _stage_steps(output_stride)
         for index, stage in enumerate(stage for stage in _STAGES if stage.level <= max(levels)):
-            self.blocks.append(_make_stage(stage, shape, channels))
+            self.blocks.append(_make_stage(stage, shape, channels, steps=steps[index]))
             channels = round_channels(stage.channels * shape.width)
             if stage.level in levels:
                 self.channels[stage.level] = channels
@@ -94,7 +107,7 @@ class EfficientNet(nn.Module):
         self._taps = {index: level for level, index in last_stage.items()}
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """``(B, 3, H, W) -> {l: (B, C_l, ceil(H / 2**l), ceil(W / 2**l))}``."""
+        """``(B, 3, H, W) -> {l: (B, C_l, ceil(H / s), ceil(W / s))}`` with ``s = strides[l]``."""
         features = self.act1(self.bn1(self.conv_stem(images)))
         pyramid = {}
         for index, stage in enumerate(self.blocks):
@@ -110,26 +123,60 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
-def _make_stage(stage: _Stage, shape: EfficientNetShape, in_channels: int) -> nn.Sequential:
+class _Step(NamedTuple):
+    stride: int = 1
+    dilation: int = 1  # more than 1 only with stride 1
+
+
+def _stage_steps(output_stride: int) -> list[tuple[_Step, _Step]]:
+    """Stride and dilation of the first and of the other blocks of each stage."""
+    steps = []
+    reached, dilation = _STEM_STRIDE, 1
+    for stage in _STAGES:
+        if reached * stage.stride <= output_stride:
+            first = _Step(stage.stride, dilation)
+            reached *= stage.stride
+        else:  # the first block still sees the pixels of the stage before, so it keeps their distance
+            first = _Step(1, dilation)
+            dilation *= stage.stride
+        steps.append((first, _Step(1, dilation)))
+    return steps
+
+
+def _make_stage(
+    stage: _Stage, shape: EfficientNetShape, in_channels: int, *, steps: tuple[_Step, _Step]
+) -> nn.Sequential:
     blocks = nn.Sequential()
     out_channels = round_channels(stage.channels * shape.width)
     for index in range(math.ceil(stage.repeats * shape.depth)):
-        stride = stage.stride if index == 0 else 1
-        blocks.append(_make_block(stage, shape, channels=(in_channels, out_channels), stride=stride))
+        step = steps[min(index, 1)]
+        blocks.append(_make_block(stage, shape, channels=(in_channels, out_channels), step=step))
         in_channels = out_channels
     return blocks
 
 
 def _make_block(
-    stage: _Stage, shape: EfficientNetShape, *, channels: tuple[int, int], stride: int
+    stage: _Stage, shape: EfficientNetShape, *, channels: tuple[int, int], step: _Step
 ) -> nn.Module:
     if shape.fused and stage.expansion == 1:
-        return _ConvBlock(channels, stage.kernel, stride)
+        return _ConvBlock(channels, stage.kernel, step)
     if shape.fused:
-        return _FusedMBConv(channels, stage.kernel, stride)
+        return _FusedMBConv(channels, stage.kernel, step)
     if stage.expansion == 1:
-        return _DepthwiseSeparable(channels, stage.kernel, stride, tf_same=shape.tf_same)
-    return _MBConv(channels, stage.kernel, stride, tf_same=shape.tf_same)
+        return _DepthwiseSeparable(channels, stage.kernel, step, tf_same=shape.tf_same)
+    return _MBConv(channels, stage.kernel, step, tf_same=shape.tf_same)
+
+
+def _spatial_conv(
+    channels: tuple[int, int], kernel: int, step: _Step, *, groups: int = 1, tf_same: bool = False
+) -> nn.Conv2d:
+    inside, outside = channels
+    if step.dilation == 1:
+        return conv(inside, outside, kernel, stride=step.stride, groups=groups, tf_same=tf_same)
+    padding = step.dilation * (kernel // 2)
+    return FanOutConv2d(
+        inside, outside, kernel, padding=padding, dilation=step.dilation, groups=groups, bias=False
+    )
 
 
 class _SqueezeExcite(nn.Module):
@@ -148,11 +195,11 @@ class _SqueezeExcite(nn.Module):
 class _DepthwiseSeparable(nn.Module):
     """First stage of EfficientNet: MBConv with expansion 1."""
 
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int, *, tf_same: bool) -> None:
+    def __init__(self, channels: tuple[int, int], kernel: int, step: _Step, *, tf_same: bool) -> None:
         super().__init__()
         inside, outside = channels
-        self.residual = inside == outside and stride == 1
-        self.conv_dw = conv(inside, inside, kernel, stride=stride, groups=inside, tf_same=tf_same)
+        self.residual = inside == outside and step.stride == 1
+        self.conv_dw = _spatial_conv((inside, inside), kernel, step, groups=inside, tf_same=tf_same)
         self.bn1 = batch_norm(inside)
         self.act1 = activation_layer("silu")
         self.se = _SqueezeExcite(inside, round(inside * _SE_RATIO))
@@ -168,15 +215,15 @@ class _DepthwiseSeparable(nn.Module):
 class _MBConv(nn.Module):
     """Expand 1x1, depthwise, squeeze-and-excitation, project 1x1."""
 
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int, *, tf_same: bool) -> None:
+    def __init__(self, channels: tuple[int, int], kernel: int, step: _Step, *, tf_same: bool) -> None:
         super().__init__()
         inside, outside = channels
         expanded = inside * _EXPANSION
-        self.residual = inside == outside and stride == 1
+        self.residual = inside == outside and step.stride == 1
         self.conv_pw = conv(inside, expanded)
         self.bn1 = batch_norm(expanded)
         self.act1 = activation_layer("silu")
-        self.conv_dw = conv(expanded, expanded, kernel, stride=stride, groups=expanded, tf_same=tf_same)
+        self.conv_dw = _spatial_conv((expanded, expanded), kernel, step, groups=expanded, tf_same=tf_same)
         self.bn2 = batch_norm(expanded)
         self.act2 = activation_layer("silu")
         self.se = _SqueezeExcite(expanded, round(inside * _SE_RATIO))
@@ -193,11 +240,11 @@ class _MBConv(nn.Module):
 class _ConvBlock(nn.Module):
     """Fused MBConv with expansion 1: a single convolution."""
 
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int) -> None:
+    def __init__(self, channels: tuple[int, int], kernel: int, step: _Step) -> None:
         super().__init__()
         inside, outside = channels
-        self.residual = inside == outside and stride == 1
-        self.conv = conv(inside, outside, kernel, stride=stride)
+        self.residual = inside == outside and step.stride == 1
+        self.conv = _spatial_conv((inside, outside), kernel, step)
         self.bn1 = batch_norm(outside)
         self.act1 = activation_layer("relu")
 
@@ -209,12 +256,12 @@ class _ConvBlock(nn.Module):
 class _FusedMBConv(nn.Module):
     """Dense convolution that expands, then project 1x1."""
 
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int) -> None:
+    def __init__(self, channels: tuple[int, int], kernel: int, step: _Step) -> None:
         super().__init__()
         inside, outside = channels
         expanded = inside * _EXPANSION
-        self.residual = inside == outside and stride == 1
-        self.conv_exp = conv(inside, expanded, kernel, stride=stride)
+        self.residual = inside == outside and step.stride == 1
+        self.conv_exp = _spatial_conv((inside, expanded), kernel, step)
         self.bn1 = batch_norm(expanded)
         self.act1 = activation_layer("relu")
         self.conv_pwl = conv(expanded, outside)
