@@ -189,18 +189,22 @@ def cost(
     return cost_of(design(method, preset=preset, point=point or {}), num_classes=num_classes, size=size)
 
 
-def paper(method: str) -> list[PaperRow]:
-    """Published figures of a method against those computed here, with the counting convention named.
+def paper(method: str | None = None) -> list[PaperRow]:
+    """Published figures against those computed here, with the counting convention named.
+
+    Args:
+        method: One of the methods with published figures; ``None`` gives all.
 
     Raises:
-        InvalidInput: If there is no such method.
+        InvalidInput: If there are no figures of such a method.
     """
-    from segsweep.cost.published import paper_rows
-    from segsweep.models.methods import METHODS
+    from segsweep.cost.published import PAPERS, paper_rows
 
-    if method not in METHODS:
+    if method is None:
+        return [row for name in PAPERS for row in paper_rows(name)]
+    if method not in PAPERS:
         raise InvalidInput(
-            [Problem(where="method", message=f"found {method!r}, allowed: {', '.join(METHODS)}")]
+            [Problem(where="method", message=f"found {method!r}, allowed: {', '.join(PAPERS)}")]
         )
     return paper_rows(method)
 

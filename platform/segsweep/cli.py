@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segsweep.cli_output import console, print_json, print_shards, print_sweep, print_training
+from segsweep.cli_output import (
+    console,
+    print_json,
+    print_paper,
+    print_shards,
+    print_sweep,
+    print_training,
+)
 from segsweep.errors import InvalidInput, Problem, SegsweepError
 
 if TYPE_CHECKING:
@@ -207,31 +214,19 @@ def cost(
 
 @app.command()
 def paper(
-    method: Annotated[str, typer.Option(help="Method, for example eseg.")],
+    method: Annotated[
+        str | None, typer.Option(help="Method, for example senformer; without it all of them.")
+    ] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Published figures against those computed here."""
     from segsweep import api
 
-    rows = [dataclasses.asdict(row) for row in api.paper(method)]
+    rows = api.paper(method)
     if json_:
-        print_json({"rows": rows})
-        return
-    from rich.table import Table
-
-    table = Table("source", "item", "quantity", "published", "computed", "ratio", "convention")
-    for row in rows:
-        mark = " (unexplained)" if row["unexplained"] else ""
-        table.add_row(
-            row["source"],
-            row["item"],
-            row["quantity"],
-            f"{row['published']:.4g}",
-            f"{row['computed']:.4g}",
-            f"{row['ratio']:.3f}",
-            row["convention"] + mark,
-        )
-    console(stderr=False).print(table)
+        print_json({"rows": [dataclasses.asdict(row) for row in rows]})
+    else:
+        print_paper(rows)
 
 
 @app.command()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from segsweep.cost.published import PaperRow
     from segsweep.data.shards import ShardSet
     from segsweep.jobs.result import SweepResult, TrainResult
 
@@ -54,6 +56,40 @@ def print_training(result: TrainResult) -> None:
     print(f"cost        {result.cost.num_params:,} parameters, {result.cost.macs:,} MACs")
     print(f"checkpoint  {result.checkpoint}")
     print(f"MLflow      {result.mlflow.problem or result.mlflow.url}")
+
+
+def print_paper(rows: Sequence[PaperRow]) -> None:
+    """Published beside computed; then those rows whose difference nobody can explain, and the conventions."""
+    from rich.table import Table
+
+    conventions = list(dict.fromkeys(row.convention for row in rows))
+    explained = [row for row in rows if not row.unexplained]
+    table = Table(
+        "source", "item", "", "published", "computed", "ratio", "all MACs", "conv.", "note", box=None
+    )
+    for row in [*explained, *(row for row in rows if row.unexplained)]:
+        if row.unexplained and row is next(item for item in rows if item.unexplained):
+            table.add_section()
+            table.add_row("[bold]unexplained[/bold]")
+        table.add_row(
+            row.source,
+            row.item,
+            row.quantity,
+            _engineering(row.published),
+            _engineering(row.computed),
+            f"{row.ratio:.3f}",
+            _engineering(row.complete_macs) if row.complete_macs else "",
+            str(conventions.index(row.convention) + 1),
+            row.note,
+        )
+    console(stderr=False).print(table)
+    print(f"{len(rows)} published figures, {len(rows) - len(explained)} of them unexplained. Conventions:")
+    for number, convention in enumerate(conventions, 1):
+        print(f"  {number} {convention}")
+
+
+def _engineering(value: float) -> str:
+    return f"{value / 1e9:.2f}G" if value >= 1e9 else f"{value / 1e6:.2f}M"
 
 
 def _print_histogram(names: tuple[str, ...], histogram: Any) -> None:

@@ -39,6 +39,20 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def count_inference_parameters(model: nn.Module) -> int:
+    """Trainable parameters without the submodules that the model names in ``training_only``."""
+    left_out = {
+        id(parameter)
+        for name in getattr(model, "training_only", ())
+        for parameter in model.get_submodule(name).parameters()
+    }
+    return sum(
+        parameter.numel()
+        for parameter in model.parameters()
+        if parameter.requires_grad and id(parameter) not in left_out
+    )
+
+
 def count_macs(model: nn.Module, size: tuple[int, int]) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image.
 

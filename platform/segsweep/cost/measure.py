@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from segsweep.cost.counting import OperationCounts, count_operations, count_parameters
+from segsweep.cost.counting import OperationCounts, count_inference_parameters, count_operations
 from segsweep.models.interface import MethodConfig
 from segsweep.records import CostReport
 
@@ -71,10 +71,10 @@ def exact_cost(config: MethodConfig, *, num_classes: int, size: tuple[int, int])
 def count_config(
     config: MethodConfig, *, num_classes: int, size: tuple[int, int]
 ) -> tuple[int, OperationCounts]:
-    """Trainable parameters and operations of a config; arguments as ``exact_cost``."""
+    """Trainable parameters that inference needs, and operations of a config; arguments as ``exact_cost``."""
     with torch.device("meta"):
         model = config.build(num_classes)
-    return count_parameters(model), count_operations(model, size)
+    return count_inference_parameters(model), count_operations(model, size)
 
 
 def measure_speed(model: nn.Module, *, size: tuple[int, int], conditions: SpeedConditions) -> Speed:
