@@ -123,6 +123,10 @@ def _same(features: Tensor, *_: Any) -> Tensor:
     return features.new_empty(features.shape)
 
 
+def _unchanged(features: Tensor, *_: Any, **__: Any) -> Tensor:
+    return features
+
+
 def _batch_norm(features: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _same(features), features.new_empty(0), features.new_empty(0)  # no statistics in eval
 
@@ -178,6 +182,29 @@ def _max_pooled(
     return features.new_empty(size), features.new_empty(size, dtype=torch.int64)
 
 
+def _layer_norm(features: Tensor, shape: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    kept = [*features.shape[: features.ndim - len(shape)], *(1 for _ in shape)]
+    return _same(features), features.new_empty(kept), features.new_empty(kept)
+
+
+def _multiplied(left: Tensor, right: Tensor, *_: Any) -> Tensor:
+    return left.new_empty((*left.shape[:-1], right.shape[-1]))
+
+
+def _looked_up(table: Tensor, indices: Tensor, *_: Any) -> Tensor:
+    return table.new_empty((*indices.shape, *table.shape[1:]))
+
+
+def _projected(bias: Tensor, left: Tensor, right: Tensor, **_: Any) -> Tensor:
+    return _multiplied(left, right)
+
+
+def _joined(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    return parts[0].new_empty(shape)
+
+
 def _resized(features: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     return features.new_empty((*features.shape[:2], *size))
 
@@ -187,12 +214,25 @@ def _resized(features: Tensor, size: Sequence[int], *_: Any) -> Tensor:
 _SHAPES: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: _broadcast,
     aten.add.Scalar: _broadcast,
+    aten.add_.Tensor: _unchanged,
+    aten.clamp_min.default: _same,
+    aten.log.default: _same,
     aten.mul.Tensor: _broadcast,
+    aten.mul.Scalar: _broadcast,
+    aten.embedding.default: _looked_up,
+    aten.roll.default: _same,
+    aten.addmm.default: _projected,
+    aten.mm.default: _multiplied,
+    aten.bmm.default: _multiplied,
+    aten.cat.default: _joined,
+    aten.gelu.default: _same,
+    aten.native_layer_norm.default: _layer_norm,
     aten.div.Tensor: _broadcast,
     aten.convolution.default: _convolved,
     aten.avg_pool2d.default: _average_pooled,
     aten.max_pool2d_with_indices.default: _max_pooled,
     aten._softmax.default: _same,
+    aten._safe_softmax.default: _same,
     aten.relu.default: _same,
     aten.silu.default: _same,
     aten.sigmoid.default: _same,

@@ -145,7 +145,7 @@ def _attend_fused(query: Tensor, key: Tensor, value: Tensor, *, bias: Tensor, ma
     bias = bias.unsqueeze(0)  # in three dimensions no fused kernel of a CPU would take it
     if mask is not None:
         # For more than one image this copies the sum; to merge windows and heads would copy all three parts.
-        bias = (bias + mask).expand(query.shape[0], -1, -1, -1, -1).flatten(0, 1)
+        bias = (bias + mask.to(bias.dtype)).expand(query.shape[0], -1, -1, -1, -1).flatten(0, 1)
     windows = (query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
     return F.scaled_dot_product_attention(*windows, attn_mask=bias).view(query.shape)
 
@@ -187,6 +187,8 @@ def _kept_shift_mask(grid: tuple[int, int], window: int, shift: int, device: tor
 
 def _make_shift_mask(grid: tuple[int, int], window: int, shift: int, device: torch.device) -> Tensor:
     """Keep apart what only the roll made neighbours: ``(r * c, 1, N, N)`` for r x c windows."""
+    if device.type == "meta":  # nothing to compute there, and to arrange it would import torch._dynamo (2 s)
+        return torch.empty(grid[0] * grid[1], 1, window**2, window**2, device=device)
     rows, columns = (_regions(count * window, window, shift, device) for count in grid)
     regions = (3 * rows[:, None] + columns[None, :]).view(grid[0], window, grid[1], window)
     regions = regions.transpose(1, 2).reshape(grid[0] * grid[1], window**2)
