@@ -136,6 +136,7 @@ def _two_workers(rank: int, folder: str, shards: str) -> None:
     Worker.rank = rank
     scores = _fit(Path(shards), session=Worker())
     torch.save([dataclasses.asdict(score) for score in scores], f"{folder}/rank{rank}.pt")
+    dist.barrier()  # the first to leave removes the store that the other may still read
     dist.destroy_process_group()
 
 
