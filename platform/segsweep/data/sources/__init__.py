@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.data.interface import Source
+from segsweep.data.sources.ade20k import open_ade20k
+from segsweep.data.sources.ade20k_full import open_ade20k_full
+from segsweep.data.sources.ade20k_panoptic import open_ade20k_panoptic
 from segsweep.data.sources.camvid import open_camvid
+from segsweep.data.sources.cityscapes import open_cityscapes
+from segsweep.data.sources.coco_panoptic import open_coco_panoptic
+from segsweep.data.sources.coco_stuff_10k import open_coco_stuff_10k
+from segsweep.data.sources.coco_stuff_164k import open_coco_stuff_164k
 from segsweep.data.sources.folder import open_folder
+from segsweep.data.sources.mapillary import open_mapillary
+from segsweep.data.sources.pascal_context import open_pascal_context
 from segsweep.data.sources.synthetic import SyntheticOptions, SyntheticSource
 from segsweep.errors import DataError, InvalidInput, Problem
 
@@ -29,10 +38,29 @@ def _open_folder(root: Path | None, options: Mapping[str, Any]) -> Source:
     return open_folder(root)
 
 
+def _open_coco_panoptic(root: Path | None, options: Mapping[str, Any]) -> Source:
+    _refuse_options("coco_panoptic", options)
+    return open_coco_panoptic(root)
+
+
+def _open_ade20k_panoptic(root: Path | None, options: Mapping[str, Any]) -> Source:
+    _refuse_options("ade20k_panoptic", options)
+    return open_ade20k_panoptic(root)
+
+
 DATASETS: dict[str, Opener] = {
     "synthetic": _open_synthetic,
     "camvid": _open_camvid,
     "folder": _open_folder,
+    "ade20k": open_ade20k,
+    "ade20k_full": open_ade20k_full,
+    "cityscapes": open_cityscapes,
+    "coco_stuff_10k": open_coco_stuff_10k,
+    "coco_stuff_164k": open_coco_stuff_164k,
+    "mapillary": open_mapillary,
+    "pascal_context": open_pascal_context,
+    "coco_panoptic": _open_coco_panoptic,
+    "ade20k_panoptic": _open_ade20k_panoptic,
 }
 
 

