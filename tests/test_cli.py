@@ -155,6 +155,11 @@ def test_paper_prints_published_beside_computed(cli: Cli) -> None:
     assert items["ESeg-S"] == GOLDEN["num_params"]["eseg-s"]
 
 
+def test_paper_prints_reductions_in_per_cent(cli: Cli) -> None:
+    ran = cli("paper", "--method", "cts")
+    assert ran.code == 0 and "38.2 %" in ran.out and "0.00M" not in ran.out
+
+
 def test_paper_as_a_table(cli: Cli) -> None:
     ran = cli("paper", "--method", "eseg")
     assert ran.code == 0 and "published" in ran.out and "ESeg-L" in ran.out
@@ -187,7 +192,7 @@ def test_points_beyond_the_space_are_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_an_unknown_space_lists_the_known(cli: Cli) -> None:
-    _refused(cli("points", "nowhere"), "no such space", "eseg, eseg_camvid, smoke")
+    _refused(cli("points", "nowhere"), "no such space", "eseg, eseg_camvid, hfgd")
 
 
 def test_check_prints_one_document(cli: Cli, tmp_path: Path) -> None:

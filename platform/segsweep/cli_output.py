@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from segsweep.cost.published import PaperRow
+    from segsweep.cost.published import PaperRow, Quantity
     from segsweep.data.shards import ShardSet
     from segsweep.jobs.result import SweepResult, TrainResult
 
@@ -75,10 +75,10 @@ def print_paper(rows: Sequence[PaperRow]) -> None:
             row.source,
             row.item,
             row.quantity,
-            _engineering(row.published),
-            _engineering(row.computed),
+            _engineering(row.published, row.quantity),
+            _engineering(row.computed, row.quantity),
             f"{row.ratio:.3f}",
-            _engineering(row.complete_macs) if row.complete_macs else "",
+            _engineering(row.complete_macs, "macs") if row.complete_macs else "",
             str(conventions.index(row.convention) + 1),
             row.note,
         )
@@ -88,7 +88,9 @@ def print_paper(rows: Sequence[PaperRow]) -> None:
         print(f"  {number} {convention}")
 
 
-def _engineering(value: float) -> str:
+def _engineering(value: float, quantity: Quantity) -> str:
+    if quantity == "reduction":
+        return f"{100 * value:.1f} %"
     return f"{value / 1e9:.2f}G" if value >= 1e9 else f"{value / 1e6:.2f}M"
 
 

@@ -149,6 +149,7 @@ def _run(point: Point, task: TrialTask, session: Session) -> TrialStatus:
         shards=shards,
         recipe=recipe,
         criterion=config.criterion,
+        targets=config.targets,
         seed=task.seed,
         rung_epochs=task.rung_epochs,
     )

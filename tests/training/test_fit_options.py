@@ -44,6 +44,7 @@ class Pixelwise(nn.Module):
         torch.manual_seed(0)
         self.backbone = nn.Conv2d(3, 8, 1)
         self.head = nn.Conv2d(8, num_classes, 1)
+        self.num_classes = num_classes
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         return SegmentationOutput(logits=self.head(self.backbone(images).relu()))

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from segsweep.errors import InvalidInput
+from segsweep.models.methods import METHODS
 from segsweep.training.optim import (
     LR_MULTIPLIER,
     build_optimizer,
@@ -93,6 +95,37 @@ def test_multipliers_make_groups() -> None:
         (1.0, 0.0): {"norm.weight", "norm.bias"},
         (1.0, 0.01): {"head.weight", "head.bias"},
     }
+
+
+def test_biases_may_be_decayed_without_the_norms() -> None:
+    groups = _groups(Recipe(lr=1.0, weight_decay=0.01, decay_biases=True))
+    assert groups[1.0, 0.0] == {"backbone.1.weight", "backbone.1.bias", "norm.weight", "norm.bias"}
+    assert groups[1.0, 0.01] == {"backbone.0.weight", "backbone.0.bias", "head.weight", "head.bias"}
+
+
+def test_layers_far_from_the_head_learn_more_slowly() -> None:
+    """mmsegmentation's ids of a ViT's layers: 0 before the blocks, i + 1 in block i, depth + 1 elsewhere;
+    the factor is decay ** (depth + 1 - id).
+    """
+    config = {"backbone": {"name": "vit_nano"}, "sharing": {"policy": "nano"}, "crop": 64}
+    model = METHODS["cts"].model_validate(config).build(3)
+    recipe = Recipe(lr=1.0, weight_decay=0.0, layer_decay=0.5)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    rates = {names[p]: group["lr"] for group in parameter_groups(model, recipe) for p in group["params"]}
+    assert rates.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, rate in rates.items():
+        layer = 5
+        if name.startswith(("encoder.backbone.patch_embed", "encoder.backbone.pos", "encoder.backbone.cls")):
+            layer = 0
+        elif name.startswith("encoder.backbone.blocks."):
+            layer = int(name.split(".")[3]) + 1
+        assert rate == 0.5 ** (5 - layer), name
+    assert rates["encoder.backbone.norm.weight"] == rates["head.blocks.0.norm1.weight"] == 1.0
+
+
+def test_layer_decay_needs_a_row_of_blocks() -> None:
+    with pytest.raises(InvalidInput, match=r"recipe.layer_decay: found 0.5, .* no backbone.blocks"):
+        build_optimizer(Tiny(), Recipe(layer_decay=0.5))
 
 
 def test_every_trainable_parameter_is_in_one_group() -> None:

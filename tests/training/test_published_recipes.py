@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from segsweep.models.methods import PRESETS
-from segsweep.training.optim import multipliers
+from segsweep.models.methods import METHODS, PRESETS
+from segsweep.training.optim import multipliers, parameter_groups
 from segsweep.training.published_recipes import RECIPES
 from segsweep.training.recipe import Recipe
 
@@ -47,6 +47,26 @@ HFGD = {
     "cityscapes": (30_000, (513, 1025), "sgd", 0.01, 1e-4),
     "cityscapes-large": (60_000, (513, 1025), "adamw", 4e-5, 0.05),
     "cityscapes-large-os2": (80_000, (513, 1025), "adamw", 4e-5, 0.05),
+}
+
+# MaskFormer, supplement and configs: iterations, batch, crop, shorter side, its factors, longest side.
+MASKFORMER = {
+    "ade20k": (160_000, 16, (512, 512), 512, (0.5, 2.0), 2048),
+    "ade20k-swin": (160_000, 16, (512, 512), 512, (0.5, 2.0), 2048),
+    "ade20k-swin-large": (160_000, 16, (640, 640), 640, (0.5, 2.0), 2560),
+    "ade20k-full": (200_000, 16, (512, 512), 512, (0.5, 2.0), 2048),
+    "coco-stuff-10k": (60_000, 32, (640, 640), 640, (0.5, 1.5), 2560),
+    "cityscapes": (90_000, 16, (512, 1024), 1024, (0.5, 2.0), 4096),
+    "mapillary": (300_000, 16, (1280, 1280), 2048, (0.5, 2.0), 8192),
+}
+
+# CTS, official configs: epochs, batch, learning rate, crop, resize base.
+CTS = {
+    "ade20k": (64, 8, 1e-3, (512, 512), (2048, 512)),
+    "ade20k-640": (64, 8, 1e-3, (640, 640), (2560, 640)),
+    "ade20k-beit": (64, 8, 1e-5, (640, 640), (2560, 640)),
+    "pascal-context": (256, 8, 1e-3, (480, 480), (4160, 520)),
+    "cityscapes": (216, 8, 1e-2, (768, 768), (2048, 1024)),
 }
 
 
@@ -108,12 +128,130 @@ def test_upernets_of_mmsegmentation() -> None:
     assert (resnet.warmup_iterations, swin.warmup_iterations) == (0, 1500)
 
 
+@pytest.mark.parametrize("name", MASKFORMER)
+def test_maskformer(name: str) -> None:
+    recipe = RECIPES[f"maskformer/{name}"]
+    augment = recipe.augment
+    assert augment.resize_base is not None
+    shorter = min(augment.resize_base)
+    found = (
+        recipe.iterations,
+        recipe.batch_size,
+        augment.crop,
+        shorter,
+        augment.scale_range,
+        augment.longest,
+    )
+    assert found == MASKFORMER[name]
+    assert (augment.scale_step, augment.padding, augment.max_class_share) == (0.1, (128, 128, 128), 1.0)
+    assert augment.photometric is not None
+    assert (recipe.optimizer, recipe.schedule, recipe.poly_power, recipe.clip_norm) == (
+        "adamw",
+        "poly",
+        0.9,
+        0.01,
+    )
+    swin = "swin" in name
+    assert (recipe.lr, recipe.weight_decay) == ((6e-5, 0.01) if swin else (1e-4, 1e-4))
+    assert (recipe.warmup_iterations, recipe.lr_multipliers) == (
+        (1500, {}) if swin else (0, {"backbone": 0.1})
+    )
+
+
+@pytest.mark.parametrize("name", CTS)
+def test_cts(name: str) -> None:
+    recipe = RECIPES[f"cts/{name}"]
+    augment = recipe.augment
+    found = (recipe.epochs, recipe.batch_size, recipe.lr, augment.crop, augment.resize_base)
+    assert found == CTS[name]
+    optimizer = ("adamw", 1e-3) if "beit" in name else ("sgd", 0.0)
+    assert (recipe.optimizer, recipe.weight_decay) == optimizer
+    assert (recipe.schedule, recipe.poly_power, recipe.min_lr, recipe.iterations) == ("poly", 0.9, 1e-5, None)
+    assert (augment.max_class_share, augment.flip, augment.scale_range) == (0.75, 0.5, (0.5, 2.0))
+    assert augment.photometric is not None
+
+
+def test_policies_of_cts_train_at_one_rate_on_flips_alone() -> None:
+    crops = {"": None, "-pascal-context": (480, 480), "-cityscapes": (768, 768)}
+    for name, crop in crops.items():
+        recipe = RECIPES[f"cts/policy{name}"]
+        assert (recipe.iterations, recipe.batch_size, recipe.optimizer, recipe.lr) == (
+            50_000,
+            8,
+            "adamw",
+            5e-5,
+        )
+        assert (recipe.weight_decay, recipe.decay_norms, recipe.schedule) == (1e-3, True, "constant")
+        assert (recipe.augment.crop, recipe.augment.scale_range) == (crop, (1.0, 1.0))
+        assert recipe.augment.photometric is None and recipe.augment.flip == 0.5
+
+
+def test_upernets_on_plain_transformers() -> None:
+    vit, beit = RECIPES["upernet-vit/ade20k"], RECIPES["upernet-beit/ade20k"]
+    assert (vit.iterations, vit.batch_size, vit.lr, vit.weight_decay) == (160_000, 16, 6e-5, 0.01)
+    assert (beit.iterations, beit.batch_size, beit.lr, beit.weight_decay) == (320_000, 8, 2e-5, 0.05)
+    assert (vit.warmup_iterations, beit.warmup_iterations, vit.layer_decay, beit.layer_decay) == (
+        1500,
+        3000,
+        None,
+        0.95,
+    )
+    assert (vit.augment.crop, beit.augment.crop) == ((512, 512), (640, 640))
+    for recipe in (vit, beit):
+        assert (recipe.poly_power, recipe.warmup_start, recipe.clip_norm) == (1.0, 1e-6, None)
+        assert recipe.lr_multipliers == {}
+
+
+def _undecayed(model: nn.Module, recipe: Recipe) -> set[str]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model, recipe)
+    return {names[id(p)] for group in groups if group["weight_decay"] == 0 for p in group["params"]}
+
+
+@pytest.mark.parametrize(
+    ("preset", "recipe"),
+    [("maskformer-r50", "maskformer/ade20k"), ("maskformer-swin-t", "maskformer/ade20k-swin")],
+)
+def test_maskformers_norms_queries_and_bias_tables_are_not_decayed(preset: str, recipe: str) -> None:
+    with torch.device("meta"):
+        model = PRESETS["maskformer"][preset].build(150)
+    kinds = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
+    spared = {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, kinds)
+        or name == "relative_position_bias_table"
+        or parameter.shape == (100, 256)
+    }
+    assert _undecayed(model, RECIPES[recipe]) == spared
+    slow = {group["lr"] for group in parameter_groups(model, RECIPES[recipe])}
+    assert slow == ({1e-4, 1e-5} if preset == "maskformer-r50" else {6e-5})
+
+
+@pytest.mark.parametrize(
+    ("preset", "recipe"),
+    [("upernet-vit-b", "upernet-vit/ade20k"), ("upernet-beit-l", "upernet-beit/ade20k")],
+)
+def test_upernets_tokens_positions_and_norms_are_not_decayed(preset: str, recipe: str) -> None:
+    with torch.device("meta"):
+        model = PRESETS["cts"][preset].build(150)
+    spared = {name for name, _ in model.named_parameters() if name.endswith(("cls_token", "pos_embed"))}
+    if recipe.startswith("upernet-beit"):  # mmseg's layer decay spares all of one axis
+        spared |= {name for name, parameter in model.named_parameters() if parameter.ndim <= 1}
+    else:
+        for path, module in model.named_modules():
+            if isinstance(module, nn.LayerNorm):
+                spared |= {f"{path}.{name}" for name, _ in module.named_parameters()}
+    assert _undecayed(model, RECIPES[recipe]) == spared
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_survives_json_and_names_a_method_and_a_data_set(name: str) -> None:
     recipe = RECIPES[name]
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
     method, data = name.split("/")
-    assert method in {"eseg", "senformer", "upernet", "hfgd"} and data
+    assert data and (method in METHODS or method in {"upernet", "upernet-vit", "upernet-beit"})
 
 
 @pytest.mark.parametrize(

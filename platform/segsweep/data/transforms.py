@@ -35,6 +35,8 @@ class TrainTransform(BaseModel):
         resize_base: Bounds of the longer and of the shorter side at factor 1, in pixels: the image is
             resized, keeping its proportions, to the largest size inside (mmsegmentation's ``img_scale``, in
             either order). ``None``: the factor is one on the image's own size.
+        longest: Bound of the longer side whatever the factor, in pixels (detectron2's ``max_size``), beside
+            ``resize_base``; ``None`` for none.
         crop: Height and width of the result; ``None``: the sample's own. A smaller resized image lies
             at the top left, the rest is filled with the padding colour and the ignore index.
         max_class_share: A crop is drawn again, up to 10 times, while one class has this share or more of its
@@ -51,6 +53,7 @@ class TrainTransform(BaseModel):
     scale_range: tuple[float, float] = (0.5, 2.0)
     scale_step: float | None = Field(default=None, gt=0)
     resize_base: tuple[Side, Side] | None = None
+    longest: Side | None = None
     crop: tuple[Side, Side] | None = None
     max_class_share: float = Field(default=1.0, gt=0, le=1)
     padding: tuple[Grey, Grey, Grey] = PADDING_COLOUR
@@ -65,6 +68,12 @@ class TrainTransform(BaseModel):
         low, high = self.scale_range
         if not 0 < low <= high:
             raise ValueError(f"scale_range {self.scale_range} must rise from above 0, such as (0.5, 2.0)")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_a_base(self) -> Self:
+        if self.longest is not None and self.resize_base is None:
+            raise ValueError(f"longest = {self.longest} bounds a resize_base; set that too, or leave it out")
         return self
 
     @model_validator(mode="after")
@@ -129,6 +138,8 @@ class TrainTransform(BaseModel):
         if self.resize_base is None:
             return max(1, round(height * factor)), max(1, round(width * factor))
         shorter, longer = (int(side * factor) for side in sorted(self.resize_base))
+        if self.longest is not None:
+            longer = min(longer, self.longest)
         fitting = min(longer / max(shape), shorter / min(shape))
         return max(1, int(height * fitting + 0.5)), max(1, int(width * fitting + 0.5))
 

@@ -197,7 +197,11 @@ def _train_worker(config: dict[str, Any]) -> None:
         shards = open_shards(plan.shards)
         model = plan.config.build(shards.info.num_classes)
         schedule = Schedule(
-            shards=shards, recipe=plan.recipe, criterion=plan.config.criterion, seed=plan.seed
+            shards=shards,
+            recipe=plan.recipe,
+            criterion=plan.config.criterion,
+            targets=plan.config.targets,
+            seed=plan.seed,
         )
         fit(model, schedule, session, device=device)
     except SegsweepError as error:

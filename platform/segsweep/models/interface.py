@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from segsweep.labels import IGNORE_INDEX
 from segsweep.losses.per_pixel import LossTerm, PerPixelLoss
 from segsweep.models.layers.resize import resize_bilinear
 
@@ -38,6 +39,14 @@ class SegmentationOutput:
 
 Criterion = Callable[[SegmentationOutput, Tensor], dict[str, LossTerm]]
 """Output of a training step and labels ``(B, H, W)`` int64 -> named terms; the loss is their weighted sum."""
+
+
+class Targets(Protocol):
+    """What predictions are compared with at validation."""
+
+    def __call__(self, labels: Tensor, *, ignore_index: int) -> Tensor:
+        """Labels ``(B, H, W)`` int64 to the classes that are to be predicted, likewise."""
+        ...
 
 
 class MethodConfig(BaseModel):
@@ -73,6 +82,15 @@ class MethodConfig(BaseModel):
         """
         return segmentation_criterion(pixel_loss)
 
+    def targets(self, labels: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
+        """What the prediction for these labels is compared with; by default the labels.
+
+        Args:
+            labels: ``(B, H, W)`` int64.
+            ignore_index: Label of pixels that do not count, here and in what is returned.
+        """
+        return segmentation_targets(labels, ignore_index=ignore_index)
+
 
 def segmentation_criterion(pixel_loss: PerPixelLoss) -> Criterion:
     """The pixel loss of the logits, resized to the labels."""
@@ -82,3 +100,8 @@ def segmentation_criterion(pixel_loss: PerPixelLoss) -> Criterion:
         return {"segmentation": LossTerm(pixel_loss(logits, labels))}
 
     return criterion
+
+
+def segmentation_targets(labels: Tensor, *, ignore_index: int) -> Tensor:
+    """The labels themselves."""
+    return labels

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segsweep.labels import IGNORE_INDEX
 from segsweep.metrics.confusion import confusion_matrix
+from segsweep.models.interface import Targets, segmentation_targets
 
 
 @torch.inference_mode()
@@ -21,6 +22,7 @@ def evaluate(
     num_classes: int,
     device: torch.device,
     ignore_index: int = IGNORE_INDEX,
+    targets: Targets = segmentation_targets,
     computing: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Tensor:
     """Confusion matrix ``(K, K)``, int64, rows = truth, of single-scale whole-image inference.
@@ -28,9 +30,10 @@ def evaluate(
     Args:
         model: Gives a ``SegmentationOutput`` for ``(B, 3, H, W)``; left in the mode it came in.
         batches: Pairs of images (B, 3, H, W) and labels (B, H, W); each rank gives its own share.
-        num_classes: K.
+        num_classes: K of the model.
         device: Where the model lives.
         ignore_index: Label of pixels that do not count.
+        targets: What predictions are compared with; by default the labels.
         computing: Held around each batch; see ``Session.computing``.
     """
     was_training = model.training
@@ -44,9 +47,8 @@ def evaluate(
             images, labels = batch
             output = model(images.to(device, memory_format=torch.channels_last))
             predictions = output.semantic_logits(tuple(labels.shape[-2:])).argmax(1)
-            matrix += confusion_matrix(
-                predictions, labels.to(device), num_classes=num_classes, ignore_index=ignore_index
-            )
+            truth = targets(labels.to(device), ignore_index=ignore_index)
+            matrix += confusion_matrix(predictions, truth, num_classes=num_classes, ignore_index=ignore_index)
     model.train(was_training)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(matrix)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from segsweep.data.shards import ShardSet
 from segsweep.errors import DataError, InvalidInput, Problem, TrainingDiverged
 from segsweep.losses.per_pixel import CrossEntropy, OhemCrossEntropy, PerPixelLoss
 from segsweep.metrics.confusion import mean_iou
-from segsweep.models.interface import Criterion, segmentation_criterion
+from segsweep.models.interface import Criterion, Targets, segmentation_criterion, segmentation_targets
 from segsweep.records import Score
 from segsweep.training.batch_norm import synchronise_batch_norm
 from segsweep.training.checkpoint import load_checkpoint, save_checkpoint
@@ -40,6 +40,7 @@ class Schedule:
         shards: Prepared data with splits ``train`` and ``val``.
         recipe: Training recipe.
         criterion: The method's loss, given the recipe's loss per pixel (``MethodConfig.criterion``).
+        targets: What its predictions are compared with at validation (``MethodConfig.targets``).
         seed: Seeds data order and augmentation (initial weights are the caller's).
         rung_epochs: Epochs after which the scheduler decides.
         eval_batch_size: Images per validation batch.
@@ -48,6 +49,7 @@ class Schedule:
     shards: ShardSet
     recipe: Recipe
     criterion: Callable[[PerPixelLoss], Criterion] = segmentation_criterion
+    targets: Targets = segmentation_targets
     seed: int = 0
     rung_epochs: frozenset[int] = field(default_factory=frozenset)
     eval_batch_size: int = 8
@@ -98,7 +100,7 @@ class Training:
         recipe = schedule.recipe
         _refuse_empty_parts(recipe, session.world_size)
         self.schedule, self.session, self.device = schedule, session, device
-        self.num_classes = schedule.shards.info.num_classes
+        self.num_classes = cast(int, model.num_classes)  # of the model: a policy has two, whatever the data
         self.model: nn.Module = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if session.world_size > 1:
             self.model = synchronise_batch_norm(self.model)
@@ -213,6 +215,7 @@ class Training:
             num_classes=self.num_classes,
             device=self.device,
             ignore_index=self.schedule.shards.info.ignore_index,
+            targets=self.schedule.targets,
             computing=self.session.computing,
         )
         miou = mean_iou(matrix)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from segsweep.errors import InvalidInput, Problem
 from segsweep.training.recipe import Recipe
 
 EMA_RAMP = 10  # (1 + n) / (10 + n): the average follows closely while it is young
 LR_MULTIPLIER = "lr_multiplier"  # key in the optimiser's parameter groups
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+_BLOCK = re.compile(r"(?P<backbone>(?:.+\.)?backbone\.)blocks\.(?P<block>\d+)\.")
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -26,14 +31,20 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Trainable parameters with their share of learning rate and weight decay.
 
-    Norms, biases and scalars (all of at most one axis) are not decayed unless ``recipe.decay_norms``; the
-    multipliers come on top of that.
+    Norms, biases and scalars (all of at most one axis) are not decayed unless ``recipe.decay_norms``, or
+    ``recipe.decay_biases`` for those that are no norm's; the multipliers come on top of that.
+
+    Raises:
+        InvalidInput: If the recipe decays by layer and the backbone has no blocks.
     """
+    spared = _spared(model, recipe)
+    by_layer = {} if recipe.layer_decay is None else layer_multipliers(model, recipe.layer_decay)
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             on_rate, on_decay = multipliers(name, recipe)
-            if parameter.ndim <= 1 and not recipe.decay_norms:
+            on_rate *= by_layer.get(name, 1.0)
+            if name in spared:
                 on_decay = 0.0
             members.setdefault((on_decay, on_rate), []).append(parameter)
     # A fixed order, decayed parameters first: a checkpoint knows its groups by their number.
@@ -46,6 +57,55 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         }
         for on_decay, on_rate in sorted(members, reverse=True)
     ]
+
+
+def _spared(model: nn.Module, recipe: Recipe) -> set[str]:
+    """Names of the parameters that are not decayed, whatever the multipliers."""
+    if recipe.decay_norms:
+        return set()
+    if not recipe.decay_biases:
+        return {name for name, parameter in model.named_parameters() if parameter.ndim <= 1}
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if isinstance(module, _NORMS)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def layer_multipliers(model: nn.Module, decay: float) -> dict[str, float]:
+    """Factors on the learning rate of the backbone's parameters, by depth (Bao et al. 2022, BEiT).
+
+    Args:
+        model: Its backbone is one row of blocks, ``backbone.blocks.0`` to ``backbone.blocks.{n - 1}``.
+        decay: Factor for each block between a parameter and the backbone's output.
+
+    Returns:
+        By name of the parameter: ``decay ** (n - i)`` in block i, ``decay ** (n + 1)`` before all blocks;
+        without what comes behind them and the other parts of the model.
+
+    Raises:
+        InvalidInput: If there are no such blocks.
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    blocks = {name: int(match["block"]) for name in names if (match := _BLOCK.match(name))}
+    if not blocks:
+        message = (
+            f"found {decay}, but the model has no backbone.blocks to count; leave it out, or take a backbone "
+            "that is one row of blocks (ViT, BEiT)"
+        )
+        raise InvalidInput([Problem(where="recipe.layer_decay", message=message)])
+    depth = max(blocks.values()) + 1
+    factors = {name: decay ** (depth - block) for name, block in blocks.items()}
+    return factors | dict.fromkeys(_before_blocks(names), decay ** (depth + 1))
+
+
+def _before_blocks(names: Iterable[str]) -> list[str]:
+    """Parameters of the backbone that are in no block and in no norm behind them."""
+    names = list(names)
+    (backbone,) = {match["backbone"] for name in names if (match := _BLOCK.match(name))}
+    behind = (f"{backbone}blocks.", f"{backbone}norm.")
+    return [name for name in names if name.startswith(backbone) and not name.startswith(behind)]
 
 
 def multipliers(name: str, recipe: Recipe) -> tuple[float, float]:

@@ -145,6 +145,109 @@ _HFGD_LARGE = _changed(
 )
 _WIDE_ODD = {"crop": (513, 1025)}  # stated for ConvNeXt-L; chosen for ResNet-50 ("per CAR default")
 
+
+def _by_shorter_side(shorter: int, longest: int, **values: Any) -> dict[str, Any]:
+    """Augmentation as detectron2 writes it: a shorter side, times a factor, and a bound of the longer one."""
+    return {"resize_base": (16 * shorter, shorter), "longest": longest, **values}
+
+
+# MaskFormer, supplement and official configs. "Norms, query embeddings and Swin's bias tables are not
+# decayed": biases are. Sizes are those of detectron2, the colours are padded with 128, and the gradient norm
+# of the whole model is clipped at 0.01. Its ResNets have frozen batch norms.
+_MASKFORMER = Recipe(
+    iterations=160_000,
+    batch_size=16,
+    optimizer="adamw",
+    lr=1e-4,
+    betas=(0.9, 0.999),
+    weight_decay=1e-4,
+    decay_biases=True,
+    lr_multipliers={"backbone": 0.1},
+    decay_multipliers={"decoder.queries": 0.0},
+    schedule="poly",
+    poly_power=0.9,
+    clip_norm=0.01,
+    loss="cross_entropy",
+    ema_decay=None,
+    augment=TrainTransform(
+        resize_base=(16 * 512, 512),
+        longest=2048,
+        scale_range=(0.5, 2.0),
+        scale_step=0.1,
+        crop=(512, 512),
+        padding=(128, 128, 128),
+        flip=0.5,
+        photometric=PhotometricDistortion(),
+    ),
+)
+_MASKFORMER_SWIN = _changed(
+    _MASKFORMER,
+    lr=6e-5,
+    weight_decay=0.01,
+    decay_multipliers={"relative_position_bias_table": 0.0},
+    warmup_iterations=1500,
+    warmup_start=1e-6,
+).model_copy(update={"lr_multipliers": {}})
+
+# CTS trains its Segmenters as Strudel et al. 2021 do: official configs; batches of 8 also on Pascal Context,
+# as the paper says (16 in the official code). Padding of 0 after normalisation to -1..1 is 128 here.
+_CTS = Recipe(
+    epochs=64,
+    batch_size=8,
+    optimizer="sgd",
+    lr=1e-3,
+    min_lr=1e-5,
+    momentum=0.9,
+    weight_decay=0.0,
+    schedule="poly",
+    poly_power=0.9,
+    loss="cross_entropy",
+    ema_decay=None,
+    augment=TrainTransform(
+        resize_base=(2048, 512),
+        scale_range=(0.5, 2.0),
+        crop=(512, 512),
+        max_class_share=0.75,
+        padding=(128, 128, 128),
+        flip=0.5,
+        photometric=PhotometricDistortion(),
+    ),
+)
+_TOKENS = dict.fromkeys(("cls_token", "dist_token", "pos_embed"), 0.0)
+
+# CTS, supplement and official code: the policy networks. "small" has a learning rate of 1e-3. ADE20K is
+# prepared at 512x512, whatever the proportions.
+_POLICY = Recipe(
+    iterations=50_000,
+    batch_size=8,
+    optimizer="adamw",
+    lr=5e-5,
+    weight_decay=1e-3,
+    decay_norms=True,
+    schedule="constant",
+    loss="cross_entropy",
+    ema_decay=None,
+    augment=TrainTransform(scale_range=(1.0, 1.0), flip=0.5),
+)
+
+# UPerNet on ViT and BEiT: mmsegmentation's configs, as CTS's supplement names them. BEiT's layer decay spares
+# biases, norms and tokens of weight decay, and was trained in half precision.
+_UPERNET_VIT = _changed(_with_swin(_SENFORMER), clip_norm=None).model_copy(
+    update={"decay_multipliers": {"cls_token": 0.0, "norm": 0.0, "pos_embed": 0.0}}
+)
+_UPERNET_BEIT = _changed(
+    _UPERNET_VIT,
+    iterations=320_000,
+    batch_size=8,
+    lr=2e-5,
+    weight_decay=0.05,
+    decay_norms=False,
+    layer_decay=0.95,
+    warmup_iterations=3000,
+    precision="bfloat16",
+    augment={"resize_base": (2560, 640), "crop": (640, 640)},
+).model_copy(update={"decay_multipliers": _TOKENS})
+
 RECIPES: dict[str, Recipe] = {
     "eseg/cityscapes": _ESEG,
     "eseg/cityscapes-lite": _changed(_ESEG, augment={"crop": (1024, 1024)}),
@@ -179,4 +282,44 @@ RECIPES: dict[str, Recipe] = {
     "hfgd/cityscapes": _changed(_HFGD, augment=_WIDE_ODD),
     "hfgd/cityscapes-large": _changed(_HFGD_LARGE, iterations=60_000, augment=_WIDE_ODD),
     "hfgd/cityscapes-large-os2": _changed(_HFGD_LARGE, iterations=80_000, augment=_WIDE_ODD),
+    "maskformer/ade20k": _MASKFORMER,
+    "maskformer/ade20k-swin": _MASKFORMER_SWIN,
+    "maskformer/ade20k-swin-large": _changed(  # Swin-B and Swin-L
+        _MASKFORMER_SWIN, augment=_by_shorter_side(640, 2560, crop=(640, 640))
+    ),
+    "maskformer/ade20k-full": _changed(_MASKFORMER, iterations=200_000),
+    "maskformer/coco-stuff-10k": _changed(
+        _MASKFORMER,
+        iterations=60_000,
+        batch_size=32,
+        augment=_by_shorter_side(640, 2560, scale_range=(0.5, 1.5), crop=(640, 640)),
+    ),
+    "maskformer/cityscapes": _changed(
+        _MASKFORMER, iterations=90_000, augment=_by_shorter_side(1024, 4096, crop=(512, 1024))
+    ),
+    "maskformer/mapillary": _changed(
+        _MASKFORMER, iterations=300_000, augment=_by_shorter_side(2048, 8192, crop=(1280, 1280))
+    ),
+    "cts/ade20k": _CTS,
+    "cts/ade20k-640": _changed(_CTS, augment={"resize_base": (2560, 640), "crop": (640, 640)}),  # ViT-L
+    # BEiT (supplement); its rate is the lowest, so it stays. Tokens are spared: timm's default, chosen.
+    "cts/ade20k-beit": _changed(
+        _CTS,
+        optimizer="adamw",
+        lr=1e-5,
+        weight_decay=1e-3,
+        decay_multipliers=_TOKENS,
+        augment={"resize_base": (2560, 640), "crop": (640, 640)},
+    ),
+    "cts/pascal-context": _changed(
+        _CTS, epochs=256, augment={"resize_base": (4160, 520), "crop": (480, 480)}
+    ),
+    "cts/cityscapes": _changed(
+        _CTS, epochs=216, lr=1e-2, augment={"resize_base": (2048, 1024), "crop": (768, 768)}
+    ),
+    "cts/policy": _POLICY,
+    "cts/policy-pascal-context": _changed(_POLICY, augment=_by_shorter_side(512, 16 * 512, crop=(480, 480))),
+    "cts/policy-cityscapes": _changed(_POLICY, augment={"crop": (768, 768)}),
+    "upernet-vit/ade20k": _UPERNET_VIT,
+    "upernet-beit/ade20k": _UPERNET_BEIT,  # BEiT-L
 }

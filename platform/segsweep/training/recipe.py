@@ -36,11 +36,15 @@ class Recipe(BaseModel):
         betas: Decay of AdamW's two moments.
         weight_decay: L2 (AdamW: decoupled) on convolution and linear weights.
         decay_norms: Decay norms, biases and scalars as well.
+        decay_biases: Without ``decay_norms``: decay biases and scalars as well, and spare the norms alone.
         lr_multipliers: Factors on the learning rate of parameters, by a part of their name, for example
             ``{backbone: 0.1}``.
         decay_multipliers: Factors on the weight decay, likewise. Of all keys of both, the longest that is
             part of a parameter's name holds alone: where it has no factor, that is 1 (mmcv's
             ``paramwise_cfg``).
+        layer_decay: Factor on the learning rate for each block between a parameter of the backbone and its
+            output (BEiT): block i of n, from 0, learns with its (n - i)th power, what comes before the blocks
+            with the (n + 1)th; ``None``: all alike. The backbone must be one row of blocks.
         warmup_epochs: Linear warm-up from 0; may be a fraction of an epoch. The decay begins after it.
         warmup_iterations: Warm-up in optimiser steps, instead: a factor that rises linearly from
             ``warmup_start`` to 1 on a decay that began at the first step (mmcv).
@@ -63,8 +67,10 @@ class Recipe(BaseModel):
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     weight_decay: float = Field(default=5e-5, ge=0)
     decay_norms: bool = False
+    decay_biases: bool = False
     lr_multipliers: dict[str, Multiplier] = Field(default_factory=dict)
     decay_multipliers: dict[str, Multiplier] = Field(default_factory=dict)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     poly_power: float = Field(default=0.9, gt=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
