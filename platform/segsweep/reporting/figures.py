@@ -53,11 +53,11 @@ def pareto_figure(
     width, height = PANEL_INCHES
     figure = Figure(figsize=(width * len(pairs), height + 0.95), dpi=DPI, facecolor="white")
     figure.subplots_adjust(
-        left=0.65 / (width * len(pairs)),
+        left=0.8 / (width * len(pairs)),
         right=1 - 0.2 / (width * len(pairs)),
         bottom=0.95 / (height + 0.95),
         top=1 - 0.85 / (height + 0.95),
-        wspace=0.18,
+        wspace=0.22,
     )
     members = {evaluation.trial_id for evaluation in front_of(evaluations, objectives)}
     for index, panel in enumerate(pairs):
