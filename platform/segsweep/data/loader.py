@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segsweep.data.interface import Image, Labels
-from segsweep.data.shard_reader import ShardDataset
+from segsweep.data.batch_memory import BatchMemory
+from segsweep.data.interface import DatasetInfo, Image, Labels
 from segsweep.data.transforms import TrainTransform, normalise
 from segsweep.errors import DataError
 
@@ -21,6 +23,33 @@ Batch = tuple[Tensor, Tensor]
 # First word of every seed: without it (seed, epoch) and (seed, epoch, 0) would be one random stream.
 _SHUFFLING, _AUGMENTING = 1, 2
 _BATCHES_AHEAD = 2
+
+
+class SampleRows(Protocol):
+    """Samples of one split by row: ``ShardDataset`` maps prepared ones, ``DecodedDataset`` decodes files."""
+
+    split: str
+
+    def __len__(self) -> int: ...
+
+    @property
+    def folder(self) -> Path | str:
+        """Where the samples come from, for messages."""
+        ...
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The data set."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of every sample; ``None`` if they differ or are unknown."""
+        ...
+
+    def arrays(self, row: int) -> tuple[Image, Labels]:
+        """Image uint8 ``(3, H, W)`` and labels uint8 or uint16 ``(H, W)``."""
+        ...
 
 
 class TrainLoader:
@@ -48,7 +77,7 @@ class TrainLoader:
 
     def __init__(
         self,
-        dataset: ShardDataset,
+        dataset: SampleRows,
         *,
         batch_size: int,
         transform: TrainTransform,
@@ -78,6 +107,7 @@ class TrainLoader:
         self.world_size = world_size
         self.drop_last = drop_last
         self.workers = workers
+        self._memory = BatchMemory()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -109,7 +139,7 @@ class TrainLoader:
         if not samples:  # this rank's share of an incomplete last batch
             height, width = self.transform.crop or self.dataset.size or (0, 0)
             return torch.empty(0, 3, height, width), torch.empty(0, height, width, dtype=torch.int64)
-        return _batch(samples)
+        return _batch(samples, self._memory)
 
     def _ahead(self, batches: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         """Augment in threads, two batches ahead; numpy leaves the interpreter lock while it resamples."""
@@ -135,7 +165,7 @@ class EvalLoader:
         world_size: Number of processes; may exceed the samples, then some ranks get none.
     """
 
-    def __init__(self, dataset: ShardDataset, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, dataset: SampleRows, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         if not 0 <= rank < world_size or batch_size < 1:
             found = f"rank {rank} of {world_size} with batches of {batch_size}"
             raise ValueError(f"{found}; ranks count from 0 up to below world_size and batches hold 1 or more")
@@ -143,6 +173,7 @@ class EvalLoader:
         self.batch_size = batch_size
         first, last = (len(dataset) * part // world_size for part in (rank, rank + 1))
         self.rows = range(first, last)
+        self._memory = BatchMemory()
 
     def __iter__(self) -> Iterator[Batch]:
         """Normalised float32 ``(b, 3, H, W)`` and int64 ``(b, H, W)``."""
@@ -150,14 +181,18 @@ class EvalLoader:
         for row in self.rows:
             sample = self.dataset.arrays(row)
             if batch and (len(batch) == self.batch_size or sample[1].shape != batch[0][1].shape):
-                yield _batch(batch)
+                yield _batch(batch, self._memory)
                 batch = []
             batch.append(sample)
         if batch:
-            yield _batch(batch)
+            yield _batch(batch, self._memory)
 
 
-def _batch(samples: Sequence[tuple[Image, Labels]]) -> Batch:
-    images = torch.from_numpy(np.stack([image for image, _ in samples]))
-    labels = torch.from_numpy(np.stack([labels for _, labels in samples]).astype(np.int64))
-    return normalise(images), labels
+def _batch(samples: Sequence[tuple[Image, Labels]], memory: BatchMemory) -> Batch:
+    height, width = samples[0][1].shape
+    images = memory.tensor((len(samples), 3, height, width), np.float32)
+    labels = memory.tensor((len(samples), height, width), np.int64)
+    for row, (image, ids) in enumerate(samples):  # one image stays in the cache, a batch does not
+        normalise(torch.from_numpy(image)[None], out=images[row : row + 1])
+        labels[row].numpy()[...] = ids
+    return images, labels

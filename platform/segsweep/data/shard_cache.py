@@ -13,6 +13,7 @@ from typing import Any
 
 from segsweep.data.interface import Source
 from segsweep.data.shard_format import SCHEMA_VERSION
+from segsweep.data.shard_parts import PartMap
 from segsweep.data.shard_reader import ShardSet, open_shards
 from segsweep.data.shard_writer import Progress, disk_message, prepare
 from segsweep.data.sources import open_source
@@ -27,6 +28,8 @@ def cached(
     cache: Path,
     options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    workers: int = 0,
+    part_map: PartMap | None = None,
 ) -> ShardSet:
     """Shards of a data set from the cache, made first if they are not there.
 
@@ -41,6 +44,7 @@ def cached(
         cache: Folder of the cache, on a disk of this machine.
         options: Settings of the source.
         progress: Called with the number of finished samples and of all samples.
+        workers: Processes that decode, as in ``prepare``; ``part_map`` likewise.
 
     Raises:
         DataError: If the data or the cache folder cannot be used.
@@ -56,7 +60,7 @@ def cached(
             return found
         if alone:
             _clean(entry)
-        return prepare(source, entry, size=size, progress=progress)
+        return prepare(source, entry, size=size, progress=progress, workers=workers, part_map=part_map)
 
 
 def entry_name(source: Source, *, size: tuple[int, int] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from segsweep.data.interface import DatasetInfo
+from segsweep.data.interface import DatasetInfo, Image, Labels
 from segsweep.errors import DataError
 
 Size = tuple[int, int]  # height and width in pixels
@@ -79,6 +80,23 @@ class Index:
         return json.dumps(document, indent=1)
 
 
+class RowDigest:
+    """SHA-256 over the keys, shapes and pixels of rows."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, key: str, image: Image, labels: Labels) -> None:
+        """Add a row: image ``(3, H, W)``, labels ``(H, W)``, both contiguous."""
+        self._hash.update(repr((key, image.shape, labels.dtype.str)).encode())
+        self._hash.update(image.data)
+        self._hash.update(labels.data)
+
+    def hexdigest(self) -> str:
+        """Of the rows so far."""
+        return self._hash.hexdigest()
+
+
 def file_name(split: str) -> str:
     """Name of a split's Arrow file."""
     return f"{split}.arrow"
@@ -143,17 +161,14 @@ def _index(document: dict[str, Any]) -> Index:
         ),
         resized_to=_size(document["resized_to"]),
         fingerprint=document["fingerprint"],
-        splits={
-            name: SplitIndex(
-                **{
-                    **split,
-                    "size": _size(split["size"]),
-                    "class_histogram": tuple(split["class_histogram"]),
-                }
-            )
-            for name, split in document["splits"].items()
-        },
+        splits={name: split_index(split) for name, split in document["splits"].items()},
     )
+
+
+def split_index(document: dict[str, Any]) -> SplitIndex:
+    """A split's part of ``index.json``; raises ``KeyError``, ``TypeError`` or ``ValueError`` for others."""
+    size, histogram = _size(document["size"]), tuple(document["class_histogram"])
+    return SplitIndex(**{**document, "size": size, "class_histogram": histogram})
 
 
 def _size(document: list[int] | None) -> Size | None:

@@ -22,6 +22,7 @@ from segsweep.data.shard_format import (
     MAGIC,
     REMAKE,
     Index,
+    RowDigest,
     SplitIndex,
     check_schema,
     content_id,
@@ -93,23 +94,6 @@ class ShardSet:
                 digest.add(dataset.key(row), *dataset.arrays(row))
             if digest.hexdigest() != split.digest:
                 raise DataError(f"{self.path / file_name(name)}: pixels differ from those written; {REMAKE}")
-
-
-class RowDigest:
-    """SHA-256 over the keys, shapes and pixels of rows."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def add(self, key: str, image: Image, labels: Labels) -> None:
-        """Add a row: image ``(3, H, W)``, labels ``(H, W)``, both contiguous."""
-        self._hash.update(repr((key, image.shape, labels.dtype.str)).encode())
-        self._hash.update(image.data)
-        self._hash.update(labels.data)
-
-    def hexdigest(self) -> str:
-        """Of the rows so far."""
-        return self._hash.hexdigest()
 
 
 class ShardDataset:

@@ -1,48 +1,71 @@
-"""Writing shards: one pass over a source, a few samples in memory, all or nothing on disk."""
+"""Writing shards: parts in any number of processes, joined to one file per split, all or nothing on disk."""
 
 from __future__ import annotations
 
-import errno
+import dataclasses
+import hashlib
+import json
 import os
 import shutil
-import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from PIL import Image as PilImage
 
-from segsweep.data.interface import DatasetInfo, Image, Labels, Sample, Source
-from segsweep.data.resampling import CropWindow, nearest_crop
+from segsweep.data.interface import Source
+from segsweep.data.process_map import process_map
 from segsweep.data.shard_format import (
     INDEX,
+    SCHEMA_VERSION,
     Index,
+    RowDigest,
     Size,
     SplitIndex,
     arrow_schema,
     content_id,
     file_name,
     read_index,
+    split_index,
 )
-from segsweep.data.shard_reader import RowDigest, ShardSet, open_shards
+from segsweep.data.shard_parts import (
+    BadSample,
+    Part,
+    PartMap,
+    PartRecord,
+    PartWriter,
+    batches,
+    new_file,
+    row_arrays,
+    write_json,
+)
+from segsweep.data.shard_reader import ShardSet, open_shards
+from segsweep.data.shard_workspace import disk_message, locked, publish, workspace
 from segsweep.errors import DataError
+
+__all__ = ["Progress", "disk_message", "prepare", "raise_problems"]
 
 Progress = Callable[[int, int], None]
 
 _DECODERS = min(4, os.cpu_count() or 1)  # threads: PNG and JPEG decoding leave the interpreter lock
 _SHOWN = 10  # bad samples in one message
 _LOOK_ON = 200  # samples read after the first bad one, to report several at once
+_PART_ROWS, _PART_BYTES = 64, 2**28  # what an interruption may cost; whichever is less
+_PART_ROWS_OF_ANY_SIZE = 16
 
 
 def prepare(
-    source: Source, out: Path, *, size: tuple[int, int] | None = None, progress: Progress | None = None
+    source: Source,
+    out: Path,
+    *,
+    size: Size | None = None,
+    progress: Progress | None = None,
+    workers: int = 0,
+    part_map: PartMap | None = None,
 ) -> ShardSet:
     """Decode every sample of a source, resize it and write it to a new folder.
+
+    An interrupted preparation keeps its finished parts in a hidden folder beside ``out``; the next one with
+    the same data, ``out`` and size goes on from there, and removes it in the end.
 
     Args:
         source: Where the samples come from.
@@ -50,19 +73,35 @@ def prepare(
         size: Height and width of every sample; ``None`` keeps each sample's own. Images are resized
             with Pillow's antialiased bilinear filter, labels with the nearest pixel.
         progress: Called with the number of finished samples and of all samples.
+        workers: Processes that decode; 0 decodes in threads of this one.
+        part_map: Writes parts elsewhere, such as on the nodes of a cluster, which must see ``out`` and the
+            data under the same paths; instead of ``workers``.
 
     Raises:
         DataError: If the source has problems (all that were found), ``out`` holds something else, or
-            the disk is full or read-only. Nothing is left behind then.
+            the disk is full or read-only.
     """
     raise_problems(source)
     fingerprint = source.fingerprint()
-    if out.is_dir() and any(out.iterdir()):
+    if _in_use(out):
         return _reused(out, fingerprint=fingerprint, size=size)
-    _check_space(source, out, size=size)
-    with _new_folder(out) as folder:
-        index = _write_splits(source, folder, size=size, fingerprint=fingerprint, progress=progress)
-        _write_index(folder / INDEX, index)
+    parts = _parts(source, size=size)
+    _check_space(source, out, size=size, parts=parts)
+    with locked(out) as alone:
+        if _in_use(out):  # made by another process while this one waited
+            return _reused(out, fingerprint=fingerprint, size=size)
+        identity = _identity(fingerprint, size, parts) if alone else None
+        with workspace(out, identity=identity) as folder:
+            writer = PartWriter(
+                source=source, folder=folder, size=size, fingerprint=fingerprint, decoders=_DECODERS
+            )
+            if part_map is None and workers > 0:
+                part_map = process_map(workers)
+            splits = _write_splits(writer, parts, part_map=part_map, progress=progress)
+            index = Index(info=source.info, resized_to=size, fingerprint=fingerprint, splits=splits)
+            with new_file(folder / INDEX) as file:
+                file.write(index.to_json().encode())
+            publish(folder, out, keep={INDEX, *(file_name(split) for split in splits)})
     return open_shards(out)
 
 
@@ -79,119 +118,150 @@ def raise_problems(source: Source) -> None:
         raise DataError("\n".join(problems[:_SHOWN] + more))
 
 
-def resize_image(image: Image, size: tuple[int, int]) -> Image:
-    """Resize ``(H, W, 3)`` to height and width ``size``: Pillow's bilinear filter, antialiased."""
-    if image.shape[:2] == size:
-        return image
-    picture = PilImage.fromarray(image).resize((size[1], size[0]), PilImage.Resampling.BILINEAR)
-    return np.asarray(picture)
-
-
-def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
-    """Resize ``(H, W)`` to ``size`` by the nearest pixel centre, as defined in ``resampling``."""
-    return nearest_crop(labels, CropWindow(resized=size, top=0, left=0, crop=size))
-
-
-@dataclass
-class _SplitWriter:
-    """Streams rows to one Arrow file, one record batch each, and counts as it goes."""
-
-    info: DatasetInfo
-    schema: pa.Schema
-    path: Path
-
-    def write(self, samples: Iterator[Sample]) -> SplitIndex:
-        counts = np.zeros(self.info.ignore_index + 1, dtype=np.int64)
-        digest = RowDigest()
-        sizes: set[Size] = set()
-        rows = 0
-        with self.path.open("wb") as file:
-            with pa.ipc.new_file(file, self.schema) as writer:
-                for sample in samples:
-                    image = np.ascontiguousarray(sample.image.transpose(2, 0, 1))
-                    labels = np.ascontiguousarray(sample.labels, dtype=self.info.label_dtype)
-                    counts += np.bincount(labels.ravel(), minlength=len(counts))
-                    digest.add(sample.key, image, labels)
-                    writer.write_batch(self._row(sample.key, image, labels))
-                    sizes.add((labels.shape[0], labels.shape[1]))
-                    rows += 1
-            file.flush()
-            os.fsync(file.fileno())
-        num_classes = self.info.num_classes
-        return SplitIndex(
-            rows=rows,
-            bytes=self.path.stat().st_size,
-            size=sizes.pop() if len(sizes) == 1 else None,
-            class_histogram=tuple(counts[:num_classes].tolist()),
-            ignored_pixels=int(counts[self.info.ignore_index]),
-            digest=digest.hexdigest(),
-        )
-
-    def _row(self, key: str, image: Image, labels: Labels) -> pa.RecordBatch:
-        columns = [
-            pa.array([key], pa.string()),
-            pa.array([image.shape[1]], pa.int32()),
-            pa.array([image.shape[2]], pa.int32()),
-            _binary(image),
-            _binary(labels),
+def _parts(source: Source, *, size: Size | None) -> dict[str, list[Part]]:
+    """The parts of every split."""
+    rows = _PART_ROWS_OF_ANY_SIZE
+    if size is not None:
+        rows = max(1, min(_PART_ROWS, _PART_BYTES // _sample_bytes(source, size)))
+    parts: dict[str, list[Part]] = {}
+    start = 0
+    for split in source.splits():
+        keys = tuple(source.keys(split))
+        firsts = range(0, len(keys), rows)
+        parts[split] = [
+            Part(split=split, number=number, start=start + first, keys=keys[first : first + rows])
+            for number, first in enumerate(firsts)
         ]
-        return pa.record_batch(columns, schema=self.schema)
+        start += len(keys)
+    return parts
 
 
-def _binary(pixels: Image | Labels) -> pa.Array:
-    """One large_binary value that refers to the pixels without a copy."""
-    offsets = np.array([0, pixels.nbytes], dtype=np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(pixels)]
-    return pa.Array.from_buffers(pa.large_binary(), 1, buffers, null_count=0)
+def _sample_bytes(source: Source, size: Size) -> int:
+    return size[0] * size[1] * (3 + source.info.label_dtype.itemsize)
+
+
+def _identity(fingerprint: str, size: Size | None, parts: Mapping[str, Sequence[Part]]) -> str:
+    """Names the work: parts of other data, another size or another division are not taken over."""
+    division = {split: [len(part.keys) for part in own] for split, own in parts.items()}
+    content = json.dumps([SCHEMA_VERSION, fingerprint, size, division])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _write_splits(
-    source: Source, folder: Path, *, size: tuple[int, int] | None, fingerprint: str, progress: Progress | None
-) -> Index:
-    splits = {}
-    keys = [(split, key) for split in source.splits() for key in source.keys(split)]
-    samples = _samples(source, keys, size=size, progress=progress)
-    for split in source.splits():
-        schema = arrow_schema(content=content_id(fingerprint, size, split))
-        writer = _SplitWriter(info=source.info, schema=schema, path=folder / file_name(split))
-        count = len(source.keys(split))
-        splits[split] = writer.write(next(samples) for _ in range(count))
-    return Index(info=source.info, resized_to=size, fingerprint=fingerprint, splits=splits)
+    writer: PartWriter,
+    parts: Mapping[str, Sequence[Part]],
+    *,
+    part_map: PartMap | None,
+    progress: Progress | None,
+) -> dict[str, SplitIndex]:
+    joined = {split: _joined(writer.folder, split) for split in parts}
+    missing = [part for split, own in parts.items() if joined[split] is None for part in own]
+    records = {part: record for part in missing if (record := writer.finished(part)) is not None}
+    total = sum(len(part.keys) for own in parts.values() for part in own)
+    written = sum(split.rows for split in joined.values() if split is not None)
+    meter = _Meter(progress, done=written + sum(record.rows for record in records.values()), total=total)
+    rest = [part for part in missing if part not in records]
+    try:
+        for part, record in _run(writer, rest, part_map=part_map, meter=meter):
+            records[part] = record
+    except BadSample as bad:
+        for record_file in writer.folder.glob("*.json"):
+            record_file.unlink()  # mended data are other data: nothing of this attempt would be taken over
+        keys = [(part.split, key) for own in parts.values() for part in own for key in part.keys]
+        raise _all_bad(writer.source, keys[bad.position + 1 :], first=bad.message) from bad
+    return {
+        split: joined[split] or _join(writer, split, [(part, records[part]) for part in own])
+        for split, own in parts.items()
+    }
 
 
-def _samples(
-    source: Source, keys: list[tuple[str, str]], *, size: tuple[int, int] | None, progress: Progress | None
-) -> Iterator[Sample]:
-    """Decode in threads, hand out in order; a few samples ahead, so that memory stays small."""
+class _Meter:
+    """Counts samples for a progress callback."""
 
-    def load(split: str, key: str) -> Sample:
-        sample = source.load(split, key)
-        if size is None:
-            return sample
-        return Sample(
-            key=key, image=resize_image(sample.image, size), labels=resize_labels(sample.labels, size)
-        )
+    def __init__(self, progress: Progress | None, *, done: int, total: int) -> None:
+        self._progress, self._done, self._total = progress, done, total
+        if done:
+            self.add(0)
 
-    waiting: deque[Future[Sample]] = deque()
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        try:
-            for done in range(len(keys)):
-                while len(waiting) < 2 * _DECODERS and done + len(waiting) < len(keys):
-                    waiting.append(pool.submit(load, *keys[done + len(waiting)]))
-                try:
-                    sample = waiting.popleft().result()
-                except DataError as error:
-                    raise _all_bad(source, keys[done + 1 :], first=error) from error
-                if progress is not None:
-                    progress(done + 1, len(keys))
-                yield sample
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def add(self, samples: int = 1) -> None:
+        self._done += samples
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
-def _all_bad(source: Source, keys: list[tuple[str, str]], *, first: DataError) -> DataError:
+def _run(
+    writer: PartWriter, parts: Sequence[Part], *, part_map: PartMap | None, meter: _Meter
+) -> Iterator[tuple[Part, PartRecord]]:
+    """Write parts, here or where the map sends them."""
+    if part_map is None:
+        for part in parts:
+            yield part, writer.write(part, on_sample=meter.add)
+        return
+    by_place = {(part.split, part.number): part for part in parts}
+    if not parts:
+        return
+    for record in part_map(dataclasses.replace(writer, decoders=1), parts):
+        part = by_place[record.split, record.number]
+        if not (writer.folder / f"{part.stem}.arrow").is_file():
+            raise DataError(
+                f"{writer.folder}: a part was written elsewhere and is not visible here; all nodes must see "
+                "this folder under the same path: choose a shared disk, or prepare on one machine"
+            )
+        meter.add(record.rows)
+        yield part, record
+
+
+def _joined(folder: Path, split: str) -> SplitIndex | None:
+    """The index of a split that an earlier attempt joined and that has its size, else ``None``."""
+    path = folder / file_name(split)
+    try:
+        index = split_index(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+        return index if path.stat().st_size == index.bytes else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _join(writer: PartWriter, split: str, parts: Sequence[tuple[Part, PartRecord]]) -> SplitIndex:
+    """Make one file of a split's parts and remove them."""
+    path = writer.folder / file_name(split)
+    files = [writer.folder / f"{part.stem}.arrow" for part, _ in parts]
+    digest = parts[0][1].digest
+    if len(files) == 1:
+        files[0].rename(path)
+    else:
+        digest = _copy_rows(writer, split, files, path)
+    records = [record for _, record in parts]
+    sizes = {size for record in records for size in record.sizes}
+    index = SplitIndex(
+        rows=sum(record.rows for record in records),
+        bytes=path.stat().st_size,
+        size=sizes.pop() if len(sizes) == 1 else None,
+        class_histogram=tuple(sum(counts) for counts in zip(*(r.counts for r in records), strict=True)),
+        ignored_pixels=sum(record.ignored_pixels for record in records),
+        digest=digest,
+    )
+    write_json(path.with_suffix(".json"), dataclasses.asdict(index))
+    for file in files:
+        file.unlink(missing_ok=True)
+        file.with_suffix(".json").unlink(missing_ok=True)
+    return index
+
+
+def _copy_rows(writer: PartWriter, split: str, files: Sequence[Path], path: Path) -> str:
+    """Copy all rows to one file; gives their digest."""
+    schema = arrow_schema(content=content_id(writer.fingerprint, writer.size, split))
+    digest = RowDigest()
+    with new_file(path) as target, pa.ipc.new_file(target, schema) as rows:
+        for file in files:
+            for batch in batches(file):
+                digest.add(*row_arrays(batch, writer.source.info.label_dtype))
+                rows.write_batch(batch)
+    return digest.hexdigest()
+
+
+def _all_bad(source: Source, keys: Sequence[tuple[str, str]], *, first: str) -> DataError:
     """Look a little further than the first bad sample, so that a user need not mend them one by one."""
-    messages = [str(first)]
+    messages = [first]
     for split, key in keys[:_LOOK_ON]:
         try:
             source.load(split, key)
@@ -204,7 +274,11 @@ def _all_bad(source: Source, keys: list[tuple[str, str]], *, first: DataError) -
     return DataError("\n".join(messages + rest))
 
 
-def _reused(out: Path, *, fingerprint: str, size: tuple[int, int] | None) -> ShardSet:
+def _in_use(out: Path) -> bool:
+    return out.is_dir() and any(out.iterdir())
+
+
+def _reused(out: Path, *, fingerprint: str, size: Size | None) -> ShardSet:
     index = read_index(out) if (out / INDEX).is_file() else None
     if index is not None and (index.fingerprint, index.resized_to) == (fingerprint, size):
         return open_shards(out)
@@ -212,11 +286,15 @@ def _reused(out: Path, *, fingerprint: str, size: tuple[int, int] | None) -> Sha
     raise DataError(f"{out}: folder holds {found}; give another folder or empty this one")
 
 
-def _check_space(source: Source, out: Path, *, size: tuple[int, int] | None) -> None:
+def _check_space(
+    source: Source, out: Path, *, size: Size | None, parts: Mapping[str, Sequence[Part]]
+) -> None:
     if size is None:
         return
-    samples = sum(len(source.keys(split)) for split in source.splits())
-    needed = samples * size[0] * size[1] * (3 + source.info.label_dtype.itemsize)
+    counts = {split: sum(len(part.keys) for part in own) for split, own in parts.items()}
+    joined = max((counts[split] for split, own in parts.items() if len(own) > 1), default=0)
+    samples = sum(counts.values())
+    needed = (samples + joined) * _sample_bytes(source, size)  # a split and its parts are there together
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -224,62 +302,3 @@ def _check_space(source: Source, out: Path, *, size: tuple[int, int] | None) -> 
             f"{out}: {samples} samples of {size[0]}x{size[1]} need {needed / 1e9:.1f} GB but the disk has "
             f"{free / 1e9:.1f} GB free; choose another disk or a smaller size"
         )
-
-
-def _write_index(path: Path, index: Index) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(index.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears as ``out`` complete or not at all."""
-    temporary: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-        temporary.chmod(0o755)  # mkdtemp allows only its owner; shards are shared by all users of a machine
-        yield temporary
-        _sync_folder(temporary)
-        _rename(temporary, out)
-        _sync_folder(out.parent)
-    except OSError as error:
-        raise DataError(disk_message(out, error)) from error
-    finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _rename(temporary: Path, out: Path) -> None:
-    try:
-        temporary.rename(out)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        # another process was faster: its shards hold the same, ours are thrown away
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def disk_message(path: Path, error: OSError) -> str:
-    """What happened on the disk and what to do about it."""
-    remedies = {
-        errno.ENOSPC: "free some space or choose another disk",
-        errno.EDQUOT: "your quota is used up: free some space or choose another disk",
-        errno.EFBIG: "the file size limit was hit: raise `ulimit -f` or choose a smaller size",
-        errno.EACCES: "choose a folder you may write to",
-        errno.EPERM: "choose a folder you may write to",
-        errno.EROFS: "the disk is read-only: choose another folder",
-        errno.ENOTDIR: "a parent of the folder is a file: choose another folder",
-        errno.EIO: "the disk reports damage: choose another disk",
-    }
-    remedy = remedies.get(error.errno or 0, "check the disk and choose another folder")
-    return f"{path}: cannot be written ({error.strerror or error}); {remedy}"

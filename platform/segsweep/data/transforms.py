@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from segsweep.data.fast_crop import resized_crop
 from segsweep.data.interface import Image, Labels
 from segsweep.data.photometric import CHANCES, PhotometricDistortion
-from segsweep.data.resampling import CropWindow, bilinear_crop, nearest_crop
+from segsweep.data.resampling import CropWindow, nearest_crop
 
 # ImageNet statistics in 0..255, RGB, as used to train every backbone here.
 MEAN = (123.675, 116.28, 103.53)
@@ -108,12 +109,10 @@ class TrainTransform(BaseModel):
             kept = nearest_crop(labels, window)
             if self.max_class_share == 1 or _largest_share(kept, ignore_index) < self.max_class_share:
                 break
-        pixels = bilinear_crop(image, window)
+        pixels = self._coloured(resized_crop(image, window), colour)
         if self.photometric is not None:
-            pixels = self.photometric(pixels, photometric)
-        return _padded(self._coloured(pixels, colour), window.crop, self.padding), _padded(
-            kept, window.crop, (ignore_index,)
-        )
+            self.photometric.distort(pixels, photometric)
+        return _padded(pixels, window.crop, self.padding), _padded(kept, window.crop, (ignore_index,))
 
     def window(
         self, shape: tuple[int, ...], *, scale: float, position: tuple[float, float], flip: bool
@@ -143,7 +142,10 @@ class TrainTransform(BaseModel):
         fitting = min(longer / max(shape), shorter / min(shape))
         return max(1, int(height * fitting + 0.5)), max(1, int(width * fitting + 0.5))
 
-    def _coloured(self, pixels: NDArray[np.float32], chance: list[float]) -> Image:
+    def _coloured(self, image: Image, chance: list[float]) -> Image:
+        if not (self.brightness or self.contrast or self.saturation):
+            return image
+        pixels = image.astype(np.float32)
         brightness, contrast, saturation = (2 * value - 1 for value in chance)
         if self.brightness:
             pixels += 255 * self.brightness * brightness
@@ -153,16 +155,21 @@ class TrainTransform(BaseModel):
         if self.saturation:
             grey = (pixels * _LUMA).sum(axis=0)
             pixels = grey + (pixels - grey) * np.float32(1 + self.saturation * saturation)
-        if self.brightness or self.contrast or self.saturation:
-            np.clip(pixels, 0, 255, out=pixels)
+        np.clip(pixels, 0, 255, out=pixels)
         return (pixels + np.float32(0.5)).astype(np.uint8)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Subtract ImageNet's mean and divide by its deviation: uint8 ``(B, 3, H, W)`` to float32."""
+def normalise(images: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Subtract ImageNet's mean and divide by its deviation.
+
+    Args:
+        images: uint8 ``(B, 3, H, W)``.
+        out: float32 of the same shape to write to; ``None`` makes it.
+    """
     mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return (images.to(torch.float32) - mean).div_(std)
+    scale = 1 / torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    normalised = images.to(torch.float32) if out is None else out.copy_(images)
+    return normalised.sub_(mean).mul_(scale)
 
 
 def _largest_share(labels: Labels, ignore_index: int) -> float:
@@ -176,7 +183,7 @@ def _padded(pixels: NDArray[Any], size: tuple[int, int], fill: tuple[int, ...]) 
     """Fill ``(..., h, w)`` up to ``size`` at the bottom and on the right, one value per channel."""
     height, width = pixels.shape[-2:]
     if (height, width) == size:
-        return pixels
+        return np.ascontiguousarray(pixels)
     result = np.empty((*pixels.shape[:-2], *size), dtype=pixels.dtype)
     result[...] = np.array(fill if pixels.ndim == 3 else fill[0], dtype=pixels.dtype).reshape(
         (-1, 1, 1) if pixels.ndim == 3 else ()
