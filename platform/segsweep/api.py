@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from segsweep.cost.published import PaperRow
+    from segsweep.data.findings import Finding as DataFinding
     from segsweep.data.shards import ShardSet
     from segsweep.jobs.doctor import Finding
+    from segsweep.jobs.predict import PredictedImage
     from segsweep.jobs.result import SweepResult, TrainResult
+    from segsweep.jobs.run_eval import EvalResult
 
 Say = Callable[[str], None]
 DEMO_JOB = "demo"
@@ -117,16 +120,19 @@ def prepare(
     root: Path | None = None,
     size: tuple[int, int] | None = None,
     options: Mapping[str, object] | None = None,
+    workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ShardSet:
     """Turn a data set into Arrow shards once.
 
     Args:
-        source: Key of ``DATASETS``: ``synthetic``, ``camvid``, ``folder``.
+        source: Key of ``DATASETS``: for example ``camvid`` or ``folder``.
         out: Folder of the shards; must not exist, or hold shards.
         root: Folder of the data set.
         size: Height and width to resize to; ``None`` keeps each image's own.
         options: Settings of the source.
+        workers: Processes; 0 for threads of this one. Where this process is connected to a Ray cluster,
+            that does the work.
         progress: Called with the number of images done and in all.
 
     Raises:
@@ -134,9 +140,103 @@ def prepare(
     """
     from segsweep.data.shards import prepare as prepare_shards
     from segsweep.data.sources import open_source
+    from segsweep.distributed.part_map import cluster_part_map
 
     opened = open_source(source, root=root, options=options)
-    return prepare_shards(opened, out, size=size, progress=progress)
+    with cluster_part_map() as part_map:
+        return prepare_shards(opened, out, size=size, progress=progress, workers=workers, part_map=part_map)
+
+
+def check_data(
+    source: str,
+    *,
+    root: Path | None = None,
+    splits: Sequence[str] | None = None,
+    options: Mapping[str, object] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[DataFinding]:
+    """Look for faults in the labels of a data set; arguments as ``prepare``.
+
+    Args:
+        splits: Which to read; default all.
+
+    Raises:
+        DataError: If the data set cannot be opened, or a split is unknown.
+    """
+    from segsweep.data.doctor import check_source
+    from segsweep.data.sources import open_source
+
+    return check_source(open_source(source, root=root, options=options), splits=splits, progress=progress)
+
+
+def show_data(
+    source: str,
+    out: Path,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    count: int = 6,
+    seed: int = 0,
+    options: Mapping[str, object] | None = None,
+) -> Path:
+    """Draw samples of a data set with their labels, legend and class histogram into a PNG file.
+
+    Raises:
+        DataError: If the data set or the split cannot be read.
+    """
+    from segsweep.data.show import show_source
+    from segsweep.data.sources import open_source
+
+    opened = open_source(source, root=root, options=options)
+    return show_source(opened, out, split=split, count=count, seed=seed)
+
+
+def evaluate(
+    run: str | Path,
+    protocol: str = "original",
+    *,
+    split: str = "val",
+    overrides: Mapping[str, object] | None = None,
+    out: Path = Path("segsweep-runs"),
+    data_root: Path | None = None,
+    worst: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> EvalResult:
+    """Evaluate a trained run under a protocol and record it; see ``jobs.run_eval.evaluate_run``."""
+    from segsweep.jobs.run_eval import evaluate_run
+
+    return evaluate_run(
+        run,
+        protocol,
+        split=split,
+        overrides=overrides,
+        out=out,
+        data_root=data_root,
+        worst=worst,
+        progress=progress,
+    )
+
+
+def protocol_names() -> list[str]:
+    """Names that ``evaluate`` takes."""
+    from segsweep.evaluation.protocols import ORIGINAL, PREPARED, PROTOCOLS
+
+    return [ORIGINAL, PREPARED, *PROTOCOLS]
+
+
+def predict(
+    run: str | Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    runs: Path = Path("segsweep-runs"),
+    data_root: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[PredictedImage, ...]:
+    """Write coloured masks and overlays for pictures; see ``jobs.predict.predict_images``."""
+    from segsweep.jobs.predict import predict_images
+
+    return predict_images(run, images, out, runs=runs, data_root=data_root, progress=progress)
 
 
 def check(*paths: str | Path) -> dict[Path, tuple[Problem, ...]]:

@@ -11,19 +11,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segsweep.cli_output import (
-    console,
-    print_json,
-    print_paper,
-    print_shards,
-    print_sweep,
-    print_training,
-)
-from segsweep.errors import InvalidInput, Problem, SegsweepError
+from segsweep.cli_data import data_app
+from segsweep.cli_evaluation import evaluate, predict
+from segsweep.cli_options import JsonFlag, OutOption, ResumeOption, SetOption, read_size, read_values
+from segsweep.cli_output import console, print_json, print_paper, print_shards, print_sweep, print_training
+from segsweep.errors import InvalidInput, SegsweepError
 
 if TYPE_CHECKING:
     from segsweep.jobs.result import SweepResult
@@ -35,19 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Which segmentation design gives the best accuracy for its cost, on your data and your hardware?",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
 app.add_typer(data_app, name="data")
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the job; repeatable."),
-]
-ResumeOption = Annotated[
-    str | None,
-    typer.Option("--resume", metavar="ID", help="Go on with an interrupted one: its id, or 'latest'."),
-]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
 
 
 def main() -> None:
@@ -204,7 +188,7 @@ def cost(
     from segsweep import api
 
     report = api.cost(
-        method, preset=preset, point=_values(point or []), size=_size(size), num_classes=num_classes
+        method, preset=preset, point=read_values(point), size=read_size(size), num_classes=num_classes
     )
     if json_:
         print_json({"method": method, "preset": preset, **report.to_json()})
@@ -262,33 +246,8 @@ def ui(
     os.execv(command[0], command)
 
 
-@data_app.command("prepare")
-def data_prepare(
-    name: Annotated[str, typer.Argument(help="Data set: synthetic, camvid or folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the shards.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
-    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to resize to.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Setting of the source.")
-    ] = None,
-    json_: JsonFlag = False,
-) -> None:
-    """Turn a data set into Arrow shards once."""
-    from rich.progress import Progress
-
-    from segsweep import api
-
-    with Progress(console=console(), transient=True) as bars:
-        task = bars.add_task(f"preparing {name}", total=None)
-        shards = api.prepare(
-            name,
-            out=out,
-            root=root,
-            size=_size(size) if size else None,
-            options=_values(option or []),
-            progress=lambda done, total: bars.update(task, completed=done, total=total),
-        )
-    print_shards(shards, json_)
+app.command("eval")(evaluate)
+app.command("predict")(predict)
 
 
 def _show_sweep(result: SweepResult, json_: bool) -> None:
@@ -303,29 +262,6 @@ def _show_sweep(result: SweepResult, json_: bool) -> None:
 
 def _say() -> Callable[[str], None]:
     return lambda line: print(line, file=sys.stderr, flush=True)
-
-
-def _values(pairs: list[str]) -> dict[str, Any]:
-    """Parse ``key=value`` pairs; values are YAML scalars."""
-    from segsweep.search.yaml_lines import parse_yaml
-
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, text = pair.partition("=")
-        if not separator or not key:
-            raise InvalidInput([Problem(where=pair, message="write key=value, for example neck.top_level=9")])
-        parsed = parse_yaml(text)
-        values[key] = text if parsed.problems else parsed.value
-    return values
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, separator, width = text.lower().partition("x")
-    if not separator or not height.isdigit() or not width.isdigit() or not int(height) or not int(width):
-        raise InvalidInput(
-            [Problem(where=f"--size {text}", message="write HEIGHTxWIDTH, for example 1024x2048")]
-        )
-    return int(height), int(width)
 
 
 if __name__ == "__main__":
