@@ -4,7 +4,8 @@
 
 The sweep runs one trial at a time on Ray Tune. Then the very same trainings (same points, same epochs,
 cost counted and speed measured anew) run one after the other in this process, with nothing around them.
-Prints one JSON document: the ratio of the two wall times, with and without the start of Ray and of the
+``--keep-memory`` lets the plain loop keep freed memory, as the processes of trials do: then the sweep has no
+advantage. Prints one JSON document: the ratio of the two wall times, with and without the start of Ray and of the
 warm process, and the gaps between trials.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from segsweep.allocator import keep_freed_memory
 from segsweep.distributed.controller import stub_of
 from segsweep.distributed.sweep import JOURNAL, SweepPlan
 from segsweep.jobs.builtin import find_file
@@ -92,7 +94,7 @@ def started(journal: Path) -> float:
     return min(event["at"] for event in Journal(journal).read() if event["type"] == "mark")
 
 
-def compare(job: SweepJob, folder: Path) -> dict[str, float | int | bool]:
+def compare(job: SweepJob, folder: Path, *, keep_memory: bool) -> dict[str, float | int | bool]:
     """One sweep as a user runs it (MLflow, tables and figure included), then its trainings alone."""
     job = job.model_copy(
         update={"out": folder, "sweep": job.sweep.model_copy(update={"workers": 1, "cpus_per_trial": None})}
@@ -104,6 +106,8 @@ def compare(job: SweepJob, folder: Path) -> dict[str, float | int | bool]:
     sweep_seconds = time.perf_counter() - begin
     journal = result.folder / JOURNAL
     start_up = started(journal) - begin_clock
+    if keep_memory:
+        keep_freed_memory()
     begin = time.perf_counter()
     again = plain_loop(plan, result.evaluations, folder / "plain")
     loop_seconds = time.perf_counter() - begin
@@ -119,6 +123,7 @@ def compare(job: SweepJob, folder: Path) -> dict[str, float | int | bool]:
         "ratio": sweep_seconds / loop_seconds,
         "start_up_s": start_up,
         "ratio_without_start_up": (sweep_seconds - start_up) / loop_seconds,
+        "plain_loop_keeps_memory": keep_memory,
         "same_scores": same,
         **gaps(journal),
     }
@@ -129,6 +134,7 @@ def main() -> None:
     parser.add_argument("job", nargs="?", default="demo")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--keep-memory", action="store_true")
     arguments = parser.parse_args()
     path = find_file(arguments.job, kind="jobs", beside=Path())
     if path is None:
@@ -139,7 +145,7 @@ def main() -> None:
     runs = []
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(compare(job, Path(folder)))
+            runs.append(compare(job, Path(folder), keep_memory=arguments.keep_memory))
     print(json.dumps({"job": arguments.job, "overrides": arguments.set, "runs": runs}, indent=1))
 
 

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+from segsweep.allocator import keep_freed_memory
 from segsweep.cost.machine_lock import MachineLock
 from segsweep.cost.measure import exact_cost
 from segsweep.distributed.fork_protocol import GO, REQUEST, Request
@@ -89,6 +90,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints must not mix with the events
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends us in order
     _die_with_parent()
+    keep_freed_memory()  # children inherit it
     _warm_up()
     gc.collect()
     gc.freeze()  # keeps the pages of imported modules shared with the children

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segsweep.allocator import keep_freed_memory
 from segsweep.data.shards import open_shards
 from segsweep.distributed.ray_session import ray_session, require_resources
 from segsweep.errors import SegsweepError, TrainingDiverged
@@ -187,6 +188,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         return
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
+    keep_freed_memory()
     session = RayTrainSession(plan.folder)
     device = torch.device("cpu")
     if plan.gpus_per_worker > 0:
