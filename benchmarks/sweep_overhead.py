@@ -5,8 +5,8 @@
 The sweep runs one trial at a time on Ray Tune. Then the very same trainings (same points, same epochs,
 cost counted and speed measured anew) run one after the other in this process, with nothing around them.
 ``--keep-memory`` lets the plain loop keep freed memory, as the processes of trials do: then the sweep has no
-advantage. Prints one JSON document: the ratio of the two wall times, with and without the start of Ray and of the
-warm process, and the gaps between trials.
+advantage. Prints one JSON document: the ratio of the two wall times, with and without the start of Ray and
+of the warm process, and the gaps between trials.
 """
 
 from __future__ import annotations
