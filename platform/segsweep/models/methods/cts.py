@@ -29,8 +29,8 @@ from segsweep.models.methods.cts_parts import (
     CTSDecoder,
     CTSMerging,
     CTSSharing,
-    refuse_set,
 )
+from segsweep.models.methods.unused_fields import refuse_set
 from segsweep.models.necks.feature_pyramid import FeaturePyramid
 from segsweep.models.necks.multi_level import LEVELS, MultiLevelNeck
 from segsweep.models.policy_network import PolicyNetwork, read_policy_weights

@@ -10,6 +10,7 @@ from segsweep.models.backbones.beit import BEITS, Representative
 from segsweep.models.backbones.vit import VITS
 from segsweep.models.heads.mask_transformer import DROPOUT
 from segsweep.models.layers.vit_block import LAYER_NORM_EPS
+from segsweep.models.methods.unused_fields import refuse_set
 from segsweep.models.policy_network import PolicyName
 from segsweep.models.token_merging import ALGM, TokenReducer, ToMe
 from segsweep.models.token_sharing import SharingAmount
@@ -198,24 +199,3 @@ class CTSAuxiliary(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     channels: int = Field(default=256, ge=8, le=2048)
     weight: float = Field(default=0.4, ge=0)
-
-
-def refuse_set(part: BaseModel, path: str, names: tuple[str, ...], reason: str) -> None:
-    """Refuse values that have no meaning beside others.
-
-    Args:
-        part: Where the values stand.
-        path: Its place in the config.
-        names: Fields that must have their defaults.
-        reason: What makes them meaningless.
-
-    Raises:
-        ValueError: Names the first such value.
-    """
-    for name in names:
-        value = getattr(part, name)
-        if value != type(part).model_fields[name].default:
-            raise ValueError(
-                f"{path}.{name}={value!r} has no meaning for {reason}; leave it out "
-                f"(in a search space: {path}.{name}: {{..., when: ...}})"
-            )

@@ -24,6 +24,7 @@ from segsweep.models.heads.mask_classification import (
 from segsweep.models.heads.query_decoder import QueryDecoder
 from segsweep.models.interface import Criterion, MethodConfig, SegmentationOutput
 from segsweep.models.layers.frozen_norm import freeze_batch_norms
+from segsweep.models.methods.unused_fields import refuse_set
 from segsweep.models.necks.pixel_decoder import GROUPS, PixelDecoder, TransformerShape
 from segsweep.models.padded_segmenter import PaddedSegmenter, check_padded_size
 
@@ -41,16 +42,6 @@ def _multiple(channels: int, unit: int, path: str, what: str) -> int:
             f"{path}={channels} is not a multiple of {unit} ({what}); use {below} or {below + unit}"
         )
     return channels
-
-
-def _refuse_set(part: BaseModel, path: str, names: tuple[str, ...], reason: str) -> None:
-    for name in names:
-        value = getattr(part, name)
-        if value != type(part).model_fields[name].default:
-            raise ValueError(
-                f"{path}.{name}={value!r} has no meaning for {reason}; leave it out "
-                f"(in a search space: {path}.{name}: {{..., when: ...}})"
-            )
 
 
 class MaskFormerBackbone(BaseModel):
@@ -158,7 +149,7 @@ class MaskFormerInference(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kind == "semantic":
-            _refuse_set(self, "inference", ("threshold",), "inference.kind='semantic'")
+            refuse_set(self, "inference", ("threshold",), "inference.kind='semantic'")
         return self
 
 
@@ -189,14 +180,14 @@ class MaskFormerConfig(MethodConfig):
         if self.model != "maskformer":
             for path in ("loss", "inference"):
                 part = getattr(self, path)
-                _refuse_set(part, path, tuple(type(part).model_fields), reason)
+                refuse_set(part, path, tuple(type(part).model_fields), reason)
         if self.model == "perpixel_plus":
-            _refuse_set(self.decoder, "decoder", ("queries",), f"{reason}, which has a query for each class")
+            refuse_set(self.decoder, "decoder", ("queries",), f"{reason}, which has a query for each class")
         if self.model == "perpixel":
             unused = set(MaskFormerDecoder.model_fields)
             if self.neck.encoder_layers:
                 unused -= {"num_heads", "hidden", "dropout"}
-            _refuse_set(self.decoder, "decoder", tuple(sorted(unused)), reason)
+            refuse_set(self.decoder, "decoder", tuple(sorted(unused)), reason)
         elif self.decoder.channels % self.decoder.num_heads:
             raise ValueError(self._indivisible("decoder"))
         if self.neck.encoder_layers and self.neck.channels % self.decoder.num_heads:

@@ -18,6 +18,7 @@ from segsweep.models.heads.learners import LearnerShape, NormPlace, Sharing, mak
 from segsweep.models.heads.merging import GATE_CHANNELS, GatedMerge, PlainMerge
 from segsweep.models.heads.uper import UperFusion, UperHead, UperPyramid
 from segsweep.models.interface import Criterion, MethodConfig, SegmentationOutput
+from segsweep.models.methods.unused_fields import refuse_set
 from segsweep.models.necks.fpnt import FPNT
 from segsweep.models.segmenter import AUXILIARY_LEVEL, Segmenter, check_image_size
 
@@ -31,16 +32,6 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     "senuper": (*_LEARNER_FIELDS, "learners_per_level"),
     "uper": (*_LEARNER_FIELDS, *_MERGING_FIELDS),
 }
-
-
-def _refuse_set(part: BaseModel, path: str, names: tuple[str, ...], reason: str) -> None:
-    for name in names:
-        value = getattr(part, name)
-        if value != type(part).model_fields[name].default:
-            raise ValueError(
-                f"{path}.{name}={value!r} has no meaning for {reason}; leave it out "
-                f"(in a search space: {path}.{name}: {{..., when: ...}})"
-            )
 
 
 def _indivisible(path: str, num_heads: int, channels: int) -> str:
@@ -83,7 +74,7 @@ class SenFormerNeck(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kind != "fpnt":
-            _refuse_set(self, "neck", ("window", "num_heads"), f"neck.kind={self.kind!r}")
+            refuse_set(self, "neck", ("window", "num_heads"), f"neck.kind={self.kind!r}")
         elif self.channels % self.num_heads:
             raise ValueError(_indivisible("neck", self.num_heads, self.channels))
         return self
@@ -131,11 +122,11 @@ class SenFormerHead(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse_set(self, "head", _UNUSED[self.kind], f"head.kind={self.kind!r}")
+        refuse_set(self, "head", _UNUSED[self.kind], f"head.kind={self.kind!r}")
         if self.merging == "average":
-            _refuse_set(self, "head", ("gate_channels",), "head.merging='average'")
+            refuse_set(self, "head", ("gate_channels",), "head.merging='average'")
         else:
-            _refuse_set(
+            refuse_set(
                 self, "head", ("inference_merging", "learners_per_level"), f"head.merging={self.merging!r}"
             )
         if self.reuse_keys and self.sharing != "repeated":
@@ -183,7 +174,7 @@ class SenFormerConfig(MethodConfig):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.head.kind in {"uper", "senuper"}:
-            _refuse_set(self.neck, "neck", ("kind", "window", "num_heads"), f"head.kind={self.head.kind!r}")
+            refuse_set(self.neck, "neck", ("kind", "window", "num_heads"), f"head.kind={self.head.kind!r}")
         elif self.neck.channels % self.head.num_heads:
             raise ValueError(_indivisible("head", self.head.num_heads, self.neck.channels))
         return self
