@@ -67,7 +67,7 @@ def test_every_call_is_documented_and_typed(name: str) -> None:
 
 def test_the_package_offers_its_calls_and_nothing_unknown() -> None:
     assert set(segsweep.__all__) <= set(dir(segsweep))
-    with pytest.raises(AttributeError, match="it offers check, check_data, cost, demo"):
+    with pytest.raises(AttributeError, match="it offers check, check_data, "):
         segsweep.sweeep  # noqa: B018
 
 

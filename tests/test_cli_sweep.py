@@ -15,7 +15,15 @@ from job_files import write_tiny_sweep
 from mlflow.tracking import MlflowClient
 
 TRIALS = 6
-FILES = {"journal.jsonl", "job.json", "space.yaml", "evaluations.parquet", "front.md", "pareto.png"}
+FILES = {
+    "journal.jsonl",
+    "job.json",
+    "space.yaml",
+    "evaluations.parquet",
+    "front.md",
+    "pareto.png",
+    "report.html",
+}
 RUN_STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "infeasible": "KILLED"}
 
 

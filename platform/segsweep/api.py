@@ -6,8 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from segsweep.api_chain import label as label
+from segsweep.api_chain import run_chain as run_chain
+from segsweep.api_cluster import cluster_job as cluster_job
+from segsweep.api_cluster import cluster_jobs as cluster_jobs
+from segsweep.api_cluster import follow_job as follow_job
+from segsweep.api_cluster import job_logs as job_logs
+from segsweep.api_cluster import stop_job as stop_job
+from segsweep.api_cluster import submit as submit
+from segsweep.api_cluster import top as top
+from segsweep.api_sweeps import compare as compare
+from segsweep.api_sweeps import recommend as recommend
+from segsweep.api_sweeps import register as register
+from segsweep.api_sweeps import report as report
+from segsweep.api_ui import serve_ui as serve_ui
+from segsweep.api_ui import ui_command as ui_command
+from segsweep.api_ui import ui_plan as ui_plan
 from segsweep.errors import InvalidInput, InvalidJob, Problem
-from segsweep.jobs.builtin import builtin_folder, builtin_names, find_file
+from segsweep.jobs.builtin import builtin_names, find_file
 from segsweep.jobs.spec import Job, PrepareJob, SweepJob, TrainJob
 from segsweep.records import AxisValue, CostReport, Point
 
@@ -21,6 +37,7 @@ if TYPE_CHECKING:
     from segsweep.jobs.predict import PredictedImage
     from segsweep.jobs.result import SweepResult, TrainResult
     from segsweep.jobs.run_eval import EvalResult
+    from segsweep.jobs.sync import SyncedRun
 
 Say = Callable[[str], None]
 DEMO_JOB = "demo"
@@ -316,17 +333,17 @@ def doctor(out: Path = Path("segsweep-runs")) -> list[Finding]:
     return examine(out)
 
 
-def ui_command(
-    *, out: Path = Path("segsweep-runs"), uri: str | None = None, host: str = "127.0.0.1", port: int = 5000
-) -> list[str]:
-    """Command line of the MLflow server for a store; by default the one of an ``out`` folder.
+def sync(
+    *runs: str | Path,
+    out: Path = Path("segsweep-runs"),
+    uri: str | None = None,
+    again: bool = False,
+    say: Say = _silent,
+) -> tuple[SyncedRun, ...]:
+    """Write to MLflow what it lacks of some runs, or of all below ``out``; see ``jobs.sync.sync_runs``."""
+    from segsweep.jobs.sync import sync_runs
 
-    Raises:
-        EnvironmentProblem: If the port is in use, or the host is not this machine.
-    """
-    from segsweep.tracking.server import server_command
-
-    return server_command(uri or f"sqlite:///{(out / 'mlflow.db').resolve()}", host=host, port=port)
+    return sync_runs(runs, out=out, tracking_uri=uri, again=again, say=say)
 
 
 def _space_path(space: str | Path) -> Path:
@@ -340,7 +357,7 @@ def _space_path(space: str | Path) -> Path:
 
 
 def job_kind(job: str | Path, *, overrides: Sequence[str] = ()) -> str:
-    """Kind of a job file: ``sweep``, ``train`` or ``prepare``."""
+    """Kind of a job file: ``sweep``, ``train``, ``prepare``, ``pseudo_labels`` or ``chain``."""
     return _load_any(job, overrides).kind
 
 
@@ -365,19 +382,12 @@ def _load(job: str | Path | JobType, kind: type[JobType], overrides: Sequence[st
 
 
 def _load_any(job: str | Path, overrides: Sequence[str]) -> Job:
-    from segsweep.jobs.load import load_job
+    from segsweep.jobs.load import open_job
 
-    found = find_file(str(job), kind="jobs", beside=Path())
-    if found is None:
-        names = ", ".join(builtin_names("jobs"))
-        message = f"no such job file; give a path, or one of {builtin_folder('jobs')}: {names}"
-        raise InvalidJob([Problem(where=str(job), message=message)])
-    return load_job(found, overrides=overrides)
+    return open_job(job, overrides=overrides)
 
 
 def _of_kind(job: Job, kind: type[JobType], where: str) -> JobType:
-    if isinstance(job, kind):
-        return job
-    wanted = kind.model_fields["kind"].default
-    message = f"kind is {job.kind!r}, this command takes kind: {wanted}; use `segsweep run`"
-    raise InvalidJob([Problem(where=where, message=message)])
+    from segsweep.jobs.load import of_kind
+
+    return of_kind(job, kind, where=where)

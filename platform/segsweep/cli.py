@@ -7,7 +7,6 @@ standard output (one JSON document with ``--json``), everything else to standard
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +14,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segsweep.cli_chain import run_kind
+from segsweep.cli_cluster import logs, status, stop, submit, top
+from segsweep.cli_compare import compare, report
 from segsweep.cli_data import data_app
 from segsweep.cli_evaluation import evaluate, predict
 from segsweep.cli_options import JsonFlag, OutOption, ResumeOption, SetOption, read_size, read_values
-from segsweep.cli_output import console, print_json, print_paper, print_shards, print_sweep, print_training
+from segsweep.cli_output import console, print_json, print_paper, print_sweep, print_training
+from segsweep.cli_recommend import DEFAULT_NAME, recommend
+from segsweep.cli_tracking import sync
+from segsweep.cli_ui import ui
 from segsweep.errors import InvalidInput, SegsweepError
+from segsweep.redaction import without_passwords
+from segsweep.termination import end_in_order_on_sigterm
 
 if TYPE_CHECKING:
     from segsweep.jobs.result import SweepResult
 
+BARE = {"--resume": "latest", "--register": DEFAULT_NAME}  # what an option without its value means
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +44,7 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Entry point: a user's mistake ends with its message, not with a traceback."""
+    end_in_order_on_sigterm()
     try:
         sys.argv = _with_latest(sys.argv)
         app()
@@ -51,18 +60,18 @@ def main() -> None:
 
 
 def _with_latest(arguments: list[str]) -> list[str]:
-    """A bare ``--resume`` means ``--resume latest``."""
+    """A bare ``--resume`` means ``--resume latest``; a bare ``--register`` takes the default name."""
     complete = []
     for index, argument in enumerate(arguments):
         complete.append(argument)
         following = arguments[index + 1] if index + 1 < len(arguments) else "-"
-        if argument == "--resume" and (following.startswith("-") or Path(following).suffix == ".yaml"):
-            complete.append("latest")
+        if argument in BARE and (following.startswith("-") or Path(following).suffix == ".yaml"):
+            complete.append(BARE[argument])
     return complete
 
 
 def _fail(message: str, code: int = 2) -> None:
-    print(message, file=sys.stderr)
+    print(without_passwords(message), file=sys.stderr)
     sys.exit(code)
 
 
@@ -116,7 +125,7 @@ def run(
     resume: ResumeOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Run a job file whatever its kind: sweep, train or prepare."""
+    """Run a job file whatever its kind: sweep, train, prepare, pseudo_labels or chain."""
     from segsweep import api
 
     kind = api.job_kind(job, overrides=set_ or [])
@@ -125,7 +134,7 @@ def run(
     elif kind == "train":
         train(job, json_, resume, set_)
     else:
-        print_shards(api.run_prepare(job, overrides=set_ or []), json_)
+        run_kind(kind, job, json_, resume, set_ or [])
 
 
 @app.command()
@@ -229,25 +238,15 @@ def doctor(out: OutOption = Path("segsweep-runs"), json_: JsonFlag = False) -> N
         raise typer.Exit(1)
 
 
-@app.command()
-def ui(
-    out: OutOption = Path("segsweep-runs"),
-    uri: Annotated[
-        str | None, typer.Option(help="Another MLflow store, for example sqlite:///path.db.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on: this machine only.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-) -> None:
-    """Start the MLflow UI on the recorded runs."""
-    from segsweep import api
-
-    command = api.ui_command(out=out, uri=uri, host=host, port=port)
-    print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
-    os.execv(command[0], command)
-
-
+app.command("ui")(ui)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
+app.command("compare")(compare)
+app.command("report")(report)
+for command in (submit, status, logs, stop, top):
+    app.command(command.__name__)(command)
+app.command("sync")(sync)
+app.command("recommend")(recommend)
 
 
 def _show_sweep(result: SweepResult, json_: bool) -> None:

@@ -26,10 +26,16 @@ def data_prepare(
     root: RootOption = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to resize to.")] = None,
     option: SourceOption = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for threads of this one.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes; 0: threads of this one. A Ray cluster goes first.")
+    ] = 0,
     json_: JsonFlag = False,
 ) -> None:
-    """Turn a data set into Arrow shards once."""
+    """Turn a data set into Arrow shards once: in threads, in processes, or on a Ray cluster.
+
+    Where RAY_ADDRESS names a cluster, its nodes do the work; all must see the data and the folder of the
+    shards under the same paths. Run it again after an interruption: finished parts are kept.
+    """
     from segsweep import api
 
     with progress_bar(f"preparing {name}") as progress:

@@ -42,6 +42,7 @@ def print_sweep(result: SweepResult) -> None:
     reference = ", ".join(f"{metric} {value:g}" for metric, value in result.reference.items())
     print(f"hypervolume {result.hypervolume:.6g} (reference: {reference})")
     print(f"figure      {result.figure}")
+    print(f"report      {result.folder / 'report.html'}")
     print(f"records     {result.folder}")
     if result.mlflow.problem:
         print(f"MLflow      {result.mlflow.problem}")

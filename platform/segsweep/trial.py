@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ from segsweep.models.interface import MethodConfig
 from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
 from segsweep.search.space import SearchSpace
 from segsweep.training.configs import build_configs
+from segsweep.training.initial_weights import InitialWeights
 from segsweep.training.loop import Schedule, fit
+from segsweep.training.model_file import TrialModel, model_path, save_model
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import SaveCheckpoint, Session
 
@@ -46,6 +49,8 @@ class TrialTask:
         scratch: Folder on this machine for the machine lock and the speed cache.
         threads: Threads for torch; ``None`` leaves its default.
         use_gpu: Whether the trial was given a GPU.
+        models: The sweep's folder if complete trials leave their networks there; ``None``: they leave none.
+        weights: Initial weights of all trials; ``None``: random ones. Each trial's log lists what fits.
     """
 
     space: SearchSpace
@@ -58,6 +63,8 @@ class TrialTask:
     speed: SpeedConditions | None = dataclasses.field(default_factory=SpeedConditions)
     threads: int | None = None
     use_gpu: bool = False
+    models: Path | None = None
+    weights: InitialWeights | None = None
 
 
 class OverConstraint(SegsweepError):
@@ -79,7 +86,7 @@ def evaluate_point(point: Point, task: TrialTask, session: Session, *, stub: Eva
     started = time.perf_counter()
     recorder = _Recorder(session)
     try:
-        status, reason = _run(point, task, recorder), ""
+        status, reason = _run(point, task, recorder, stub=stub), ""
         if status is TrialStatus.STOPPED:
             reason = f"stopped by the scheduler at fidelity {recorder.scores[-1].fidelity:.3g}"
     except (OverConstraint, ImageSizeError) as error:
@@ -126,8 +133,8 @@ class _Recorder:
         return self._session.report(score, save)
 
 
-def _run(point: Point, task: TrialTask, session: Session) -> TrialStatus:
-    """Count, gate, measure, train."""
+def _run(point: Point, task: TrialTask, session: Session, *, stub: Evaluation) -> TrialStatus:
+    """Count, gate, measure, train, keep."""
     if task.threads is not None:
         torch.set_num_threads(task.threads)
     device = training_device(use_gpu=task.use_gpu)
@@ -145,6 +152,8 @@ def _run(point: Point, task: TrialTask, session: Session) -> TrialStatus:
         session.cost(cost)
         _gate(point, cost, task.space)
         torch.manual_seed(task.seed)  # the same training whether the speed was measured or known
+    if task.weights is not None:
+        print(task.weights.load(model, config).text())  # a trial prints to its log
     schedule = Schedule(
         shards=shards,
         recipe=recipe,
@@ -153,8 +162,34 @@ def _run(point: Point, task: TrialTask, session: Session) -> TrialStatus:
         seed=task.seed,
         rung_epochs=task.rung_epochs,
     )
-    scores = fit(model, schedule, session, device=device)
+    keeper = None if task.models is None else _Keeper(task.models, stub, config, shards)
+    scores = fit(model, schedule, session, device=device, keep=keeper)
     return TrialStatus.COMPLETE if scores[-1].fidelity == 1.0 else TrialStatus.STOPPED
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Leaves the network of a complete trial in the sweep's folder."""
+
+    folder: Path
+    stub: Evaluation
+    config: MethodConfig
+    shards: ShardSet
+
+    def __call__(self, model: nn.Module) -> None:
+        stub = self.stub
+        facts = {"trial_id": stub.trial_id, "point": stub.point.as_dict(), "source": stub.source}
+        trained = TrialModel(
+            model=model,
+            config=self.config,
+            info=self.shards.info,
+            size=training_size(self.shards),
+            facts=facts,
+        )
+        try:
+            save_model(model_path(self.folder, stub.trial_id), trained)
+        except SegsweepError as error:  # a full disk must not cost a finished training
+            print(f"the network was not kept: {error}", file=sys.stderr)
 
 
 def training_device(*, use_gpu: bool) -> torch.device:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from clean_labels import write_clean_camvid
 from data_trees import save_grey_mask
 
+from segsweep.data.shard_parts import Part, PartRecord
 from segsweep.data.shards import prepare
 from segsweep.data.sources import open_source
 from segsweep.distributed.part_map import cluster_is_there, cluster_part_map, ray_part_map
 from segsweep.errors import DataError
+from segsweep.jobs.common import prepared, silent
+from segsweep.jobs.spec import DataSettings
 
 OPTIONS = {"train": 150, "val": 20, "height": 16, "width": 32}
 SIZE = (16, 32)
@@ -58,3 +62,24 @@ def test_no_cluster_is_started_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with cluster_part_map() as part_map:
         assert part_map is None
     assert not ray.is_initialized()
+
+
+@pytest.mark.usefixtures("ray_two_cpus")
+def test_jobs_prepare_on_the_cluster_and_find_the_shards_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``ray_part_map`` is watched, not replaced."""
+    written: list[int] = []
+
+    def watched(write: Callable[[Part], PartRecord], parts: Sequence[Part]) -> Iterator[PartRecord]:
+        for record in ray_part_map(write, parts):
+            written.append(record.rows)
+            yield record
+
+    monkeypatch.setattr("segsweep.distributed.part_map.ray_part_map", watched)
+    data = DataSettings(source="synthetic", size=SIZE, options=OPTIONS)
+    shards = prepared(data, tmp_path, say=silent)
+    here = prepare(open_source("synthetic", root=None, options=OPTIONS), tmp_path / "here", size=SIZE)
+    assert shards.digest == here.digest and sum(written) == 170
+    assert prepared(data, tmp_path, say=silent).path == shards.path
+    assert sum(written) == 170

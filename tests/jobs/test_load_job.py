@@ -95,8 +95,8 @@ def test_a_duplicate_key_is_a_mistake(tmp_path: Path) -> None:
         (b"", "the file is empty"),
         (b"- kind: sweep\n", "a job is a mapping"),
         (b"kind: [sweep\n", "not YAML"),
-        (b"kind: swep\n", "found 'swep', allowed: ['prepare', 'sweep', 'train']"),
-        (b"name: x\n", "found None, allowed: ['prepare', 'sweep', 'train']"),
+        (b"kind: swep\n", "found 'swep', allowed: ['chain', 'prepare', 'pseudo_labels', 'sweep', 'train']"),
+        (b"name: x\n", "found None, allowed: ['chain', 'prepare', 'pseudo_labels', 'sweep', 'train']"),
         (b"\xff\xfe\x00", "not a text file; a job is YAML in UTF-8"),
     ],
 )

@@ -131,6 +131,19 @@ def test_only_complete_trials_have_a_final_miou(sweep: tuple[list[Evaluation], R
             assert not {"miou", "miou_pct", "pareto_rank"} & set(metrics)
 
 
+def test_best_and_final_miou_are_told_apart(sweep: tuple[list[Evaluation], Recorded]) -> None:
+    evaluations, store = sweep
+    for evaluation in evaluations:
+        metrics = store.trials[evaluation.trial_id].data.metrics
+        if not evaluation.scores:
+            assert "best_val_miou_pct" not in metrics
+            continue
+        best = max(evaluation.scores, key=lambda score: score.miou)
+        assert metrics["best_val_miou_pct"] == pytest.approx(100 * best.miou, abs=0.005)
+        assert metrics["best_val_epoch"] == best.epoch
+        assert ("miou_pct" in metrics) == (evaluation.status is TrialStatus.COMPLETE)
+
+
 def test_every_trial_keeps_its_cost(sweep: tuple[list[Evaluation], Recorded]) -> None:
     evaluations, store = sweep
     for evaluation in evaluations:
@@ -140,8 +153,8 @@ def test_every_trial_keeps_its_cost(sweep: tuple[list[Evaluation], Recorded]) ->
         assert metrics["flops"] == 2 * evaluation.cost.macs
         assert metrics["gmacs"] == pytest.approx(evaluation.cost.macs / 1e9, abs=0.0005)
         assert metrics["num_params"] == evaluation.cost.num_params
-        assert metrics["images_per_second"] == evaluation.cost.images_per_second
-        assert metrics["latency_ms_p50"] == evaluation.cost.latency_ms_p50
+        assert metrics["images_per_second"] == pytest.approx(evaluation.cost.images_per_second, rel=1e-4)
+        assert metrics["latency_ms_p50"] == pytest.approx(evaluation.cost.latency_ms_p50, rel=1e-4)
 
 
 def test_validations_are_recorded_by_epoch(sweep: tuple[list[Evaluation], Recorded]) -> None:
@@ -218,9 +231,14 @@ def test_front_run_draws_each_front_in_two_dimensions(sweep: tuple[list[Evaluati
     (front,) = store.fronts
     assert front.data.tags["pareto.front"] == "true"
     complete = [e.metrics() for e in evaluations if e.status is TrialStatus.COMPLETE]
-    for key, stored, sign, factor in (("gmacs", "macs", 1, 1e-9), ("images_per_second",) * 2 + (-1, 1.0)):
-        xs = [value for _, value in store.history(front, f"front/{key}")]
-        ys = [value for _, value in store.history(front, f"front/miou_pct_vs_{key}")]
+    for key, stored, sign, factor in (
+        ("GMACs", "macs", 1, 1e-9),
+        ("parameters in M", "num_params", 1, 1e-6),
+        ("images per s", "images_per_second", -1, 1.0),
+        ("median latency in ms", "latency_ms_p50", 1, 1.0),
+    ):
+        xs = [value for _, value in store.history(front, key)]
+        ys = [value for _, value in store.history(front, f"mIoU percent over {key}")]
         members = [
             m
             for m in complete
@@ -230,7 +248,7 @@ def test_front_run_draws_each_front_in_two_dimensions(sweep: tuple[list[Evaluati
             )
         ]
         expected = sorted((factor * m[stored], 100 * m["miou"]) for m in members)
-        assert list(zip(xs, ys, strict=True)) == [pytest.approx(point) for point in expected]
+        assert list(zip(xs, ys, strict=True)) == [pytest.approx(point, rel=1e-4) for point in expected]
 
 
 def test_hypervolume_of_two_trials_by_hand(store_uri: str) -> None:

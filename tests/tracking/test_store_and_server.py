@@ -53,6 +53,27 @@ def test_the_command_runs_this_python_on_this_machine_only(tmp_path: Path) -> No
     assert (options["--host"], options["--port"]) == ("127.0.0.1", str(port))
 
 
+def test_names_of_the_network_are_told_to_the_server(tmp_path: Path) -> None:
+    command = server_command(
+        f"sqlite:///{tmp_path}/mlflow.db",
+        host="0.0.0.0",
+        port=free_port(),
+        auth=True,
+        allowed_hosts=["mlflow.example.org"],
+    )
+    options = dict(zip(command[5::2], command[6::2], strict=True))
+    assert options["--app-name"] == "basic-auth"
+    assert {"localhost:*", "mlflow.example.org", "mlflow.example.org:*"} <= set(
+        options["--allowed-hosts"].split(",")
+    )
+    assert "https://mlflow.example.org" in options["--cors-allowed-origins"].split(",")
+
+
+def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"cannot listen on '192\.0\.2\.77'"):
+        server_command(f"sqlite:///{tmp_path}/mlflow.db", host="192.0.2.77", port=free_port(), auth=True)
+
+
 def test_a_taken_port_is_refused_with_a_free_one(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -49,6 +49,15 @@ class SampleRows(Protocol):
 
     def arrays(self, row: int) -> tuple[Image, Labels]:
         """Image uint8 ``(3, H, W)`` and labels uint8 or uint16 ``(H, W)``."""
+        ...
+
+
+@runtime_checkable
+class OwnOrder(Protocol):
+    """Samples that say themselves in which order an epoch sees them, as ``JoinedDataset`` does."""
+
+    def epoch_rows(self, epoch: int, *, batch_size: int, seed: Sequence[int]) -> NDArray[np.int64]:
+        """Rows of an epoch, at least as many as its batches need."""
         ...
 
 
@@ -115,15 +124,26 @@ class TrainLoader:
         count = len(self.dataset)
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Batches of one epoch: normalised float32 ``(b, 3, h, w)`` and int64 ``(b, h, w)``."""
-        order = np.random.default_rng((_SHUFFLING, self.seed, number)).permutation(len(self.dataset))
-        batches = [self._share(order, step) for step in range(self.steps_per_epoch)]
+    def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
+        """Batches of one epoch: normalised float32 ``(b, 3, h, w)`` and int64 ``(b, h, w)``.
+
+        Args:
+            number: Of the epoch, from 0.
+            first_step: Batches that were seen already; their samples are not read again.
+        """
+        order = self._order(number)
+        batches = [self._share(order, step) for step in range(first_step, self.steps_per_epoch)]
         if self.workers == 0:
             for rows in batches:
                 yield self._collate([self._sample(int(row), number) for row in rows])
             return
         yield from self._ahead(batches, number)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if isinstance(self.dataset, OwnOrder):
+            seed = (_SHUFFLING, self.seed)
+            return self.dataset.epoch_rows(epoch, batch_size=self.batch_size, seed=seed)
+        return np.random.default_rng((_SHUFFLING, self.seed, epoch)).permutation(len(self.dataset))
 
     def _share(self, order: NDArray[np.int64], step: int) -> NDArray[np.int64]:
         rows = order[step * self.batch_size : (step + 1) * self.batch_size]

@@ -61,12 +61,14 @@ class Index:
         resized_to: Height and width that every sample was resized to; ``None``: it kept its own.
         fingerprint: Identity of the source's content when it was read.
         splits: By name, in the source's order.
+        provenance: Where the labels come from, as JSON values; ``None`` for those of the data set.
     """
 
     info: DatasetInfo
     resized_to: Size | None
     fingerprint: str
     splits: dict[str, SplitIndex]
+    provenance: dict[str, Any] | None = None
 
     @property
     def size(self) -> Size | None:
@@ -162,6 +164,7 @@ def _index(document: dict[str, Any]) -> Index:
         resized_to=_size(document["resized_to"]),
         fingerprint=document["fingerprint"],
         splits={name: split_index(split) for name, split in document["splits"].items()},
+        provenance=document.get("provenance"),  # none in shards of earlier versions
     )
 
 

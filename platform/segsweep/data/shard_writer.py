@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -61,6 +62,7 @@ def prepare(
     progress: Progress | None = None,
     workers: int = 0,
     part_map: PartMap | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> ShardSet:
     """Decode every sample of a source, resize it and write it to a new folder.
 
@@ -76,6 +78,7 @@ def prepare(
         workers: Processes that decode; 0 decodes in threads of this one.
         part_map: Writes parts elsewhere, such as on the nodes of a cluster, which must see ``out`` and the
             data under the same paths; instead of ``workers``.
+        provenance: Kept in the index as JSON values: where the labels come from.
 
     Raises:
         DataError: If the source has problems (all that were found), ``out`` holds something else, or
@@ -98,7 +101,13 @@ def prepare(
             if part_map is None and workers > 0:
                 part_map = process_map(workers)
             splits = _write_splits(writer, parts, part_map=part_map, progress=progress)
-            index = Index(info=source.info, resized_to=size, fingerprint=fingerprint, splits=splits)
+            index = Index(
+                info=source.info,
+                resized_to=size,
+                fingerprint=fingerprint,
+                splits=splits,
+                provenance=dict(provenance) if provenance else None,
+            )
             with new_file(folder / INDEX) as file:
                 file.write(index.to_json().encode())
             publish(folder, out, keep={INDEX, *(file_name(split) for split in splits)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import pickle
@@ -11,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segsweep.distributed.controller import Budget, SweepController, SweepListener
+from segsweep.distributed.model_keeper import ModelKeeper
 from segsweep.distributed.ray_session import ray_session, require_resources
 from segsweep.errors import EnvironmentProblem
 from segsweep.records import DEFAULT_OBJECTIVES, Evaluation, Objective
-from segsweep.search.journal import Journal
+from segsweep.search.journal import END, JOURNAL, Journal
 from segsweep.search.promotion import RungRule
 from segsweep.search.study import Study
 from segsweep.trial import TrialTask
-
-JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class SweepPlan:
         workers: Trials at the same time.
         cpus_per_trial: Ray CPUs of one trial, also its torch threads.
         gpus_per_trial: Ray GPUs of one trial; may be a fraction.
+        keep_models: Whether the networks of the front stay in the folder.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class SweepPlan:
     gpus_per_trial: float = 0.0
     num_cpus: int | None = None
     use_seeds: bool = True
+    keep_models: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +83,21 @@ def run_sweep(
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(plan.folder / JOURNAL)
-    controller = build_controller(plan, journal, listeners)
+    keeper = ModelKeeper(plan.folder, plan.objectives)
+    controller = build_controller(plan, journal, [keeper, *listeners] if plan.keep_models else listeners)
     events = journal.read()
     if events and not resume:
         raise EnvironmentProblem(f"{plan.folder} holds a sweep already; add --resume, or choose another id")
     controller.restore(events)
+    if plan.keep_models:
+        keeper.tidy(controller.evaluations)
     if not controller.finished:
         with ray_session(num_cpus=plan.num_cpus):
             require_resources(cpus=plan.cpus_per_trial, gpus=plan.gpus_per_trial)
             _run_on_tune(plan, controller)
+        journal.append(
+            {"type": END, "interrupted": not controller.finished, "exhausted": controller.exhausted}
+        )
     return SweepOutcome(
         evaluations=tuple(controller.evaluations),
         interrupted=not controller.finished,
@@ -121,8 +129,9 @@ def _run_on_tune(plan: SweepPlan, controller: SweepController) -> None:
     from segsweep.distributed.trainable import TrialActor
 
     searcher = ControlledSearcher(controller)
+    task = dataclasses.replace(plan.task, models=plan.folder.resolve() if plan.keep_models else None)
     tune.run(
-        tune.with_parameters(TrialActor, task=pickle.dumps(plan.task), logs=plan.folder.resolve() / "logs"),
+        tune.with_parameters(TrialActor, task=pickle.dumps(task), logs=plan.folder.resolve() / "logs"),
         name="tune",
         storage_path=str(plan.folder.resolve()),
         search_alg=searcher,

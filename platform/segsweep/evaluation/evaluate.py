@@ -10,13 +10,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from segsweep.data.interface import Source
+from segsweep.data.interface import DatasetInfo, Source
 from segsweep.data.shards import ShardSet
 from segsweep.evaluation.inference import batch, predict_classes
 from segsweep.evaluation.protocols import EvaluationProtocol
 from segsweep.evaluation.report import EvaluationReport, ImageScore
 from segsweep.evaluation.samples import EvaluationSample, SplitSamples
 from segsweep.metrics.scores import SegmentationScores, class_segments, pixel_counts
+from segsweep.models.interface import Targets, segmentation_targets
 
 Progress = Callable[[int, int], None]
 
@@ -30,6 +31,8 @@ def evaluate_protocol(
     device: torch.device | None = None,
     batch_size: int = 1,
     progress: Progress | None = None,
+    info: DatasetInfo | None = None,
+    targets: Targets = segmentation_targets,
 ) -> EvaluationReport:
     """Evaluate every image of a split once; ranks of a process group share them.
 
@@ -41,6 +44,8 @@ def evaluate_protocol(
         device: Where the model lives; default: the CPU.
         batch_size: Images of equal size in one forward pass; class maps of ``K * H * W`` floats each.
         progress: Called with the number of images that this rank finished and of all of its images.
+        info: What the model tells apart, if that is not the classes of the data (a policy network).
+        targets: What its predictions are compared with (``MethodConfig.targets``).
 
     Returns:
         The report, the same on every rank.
@@ -51,7 +56,8 @@ def evaluate_protocol(
     """
     started = time.perf_counter()
     samples = SplitSamples(data=data, split=split, protocol=protocol)
-    counting = _Counting(samples, device or torch.device("cpu"))
+    told_apart = info or samples.info
+    counting = _Counting(told_apart, protocol, targets, device=device or torch.device("cpu"))
     rows = _own_rows(len(samples))
     was_training = model.training
     model.eval()
@@ -66,7 +72,7 @@ def evaluate_protocol(
         model.train(was_training)
     counting.reduce()
     return EvaluationReport(
-        info=samples.info,
+        info=told_apart,
         split=split,
         protocol=protocol,
         matrix=counting.matrix.cpu(),
@@ -79,8 +85,10 @@ def evaluate_protocol(
 class _Counting:
     """Sums over the images so far."""
 
-    def __init__(self, samples: SplitSamples, device: torch.device) -> None:
-        self.info, self.protocol, self.device = samples.info, samples.protocol, device
+    def __init__(
+        self, info: DatasetInfo, protocol: EvaluationProtocol, targets: Targets, *, device: torch.device
+    ) -> None:
+        self.info, self.protocol, self.targets, self.device = info, protocol, targets, device
         num_classes = self.info.num_classes
         self.matrix = torch.zeros(num_classes, num_classes + 1, dtype=torch.int64, device=device)
         self.segments = torch.zeros(num_classes, 4, dtype=torch.float64, device=device)
@@ -97,9 +105,12 @@ class _Counting:
             self._count(sample, prediction, row=first_row + offset)
 
     def _count(self, sample: EvaluationSample, prediction: Tensor, *, row: int) -> None:
+        labels = torch.from_numpy(np.require(sample.labels, requirements="W")).to(self.device)
+        if self.targets is not segmentation_targets:
+            labels = self.targets(labels[None].long(), ignore_index=self.info.ignore_index)[0]
         counts = pixel_counts(
             prediction,
-            torch.from_numpy(np.require(sample.labels, requirements="W")).to(self.device),
+            labels,
             num_classes=self.info.num_classes,
             ignore_index=self.info.ignore_index,
         )

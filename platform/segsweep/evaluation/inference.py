@@ -52,6 +52,24 @@ def predict_classes(
         return _general(model(scaled[0]), size, protocol.general_threshold)
     if protocol.passes == 1:
         return _class_maps(model, scaled[0], protocol, size=size).argmax(1)
+    return _summed(model, scaled, protocol, size=size).argmax(1)
+
+
+@torch.inference_mode()
+def mean_probabilities(
+    model: nn.Module, scaled: Sequence[Tensor], protocol: EvaluationProtocol, *, size: Pixels
+) -> Tensor:
+    """Probabilities of the classes, averaged over the protocol's views; arguments as ``predict_classes``.
+
+    Returns:
+        ``(B, K, H, W)`` float32. Of a mask classifier: its scores, which do not add up to 1.
+    """
+    return _summed(model, scaled, protocol, size=size) / protocol.passes
+
+
+def _summed(
+    model: nn.Module, scaled: Sequence[Tensor], protocol: EvaluationProtocol, *, size: Pixels
+) -> Tensor:
     scores = gives_scores(model)
     total: Tensor | None = None
     for images in scaled:
@@ -61,7 +79,7 @@ def predict_classes(
             shares = maps if scores else maps.softmax(1)
             total = shares if total is None else total + shares
     assert total is not None  # a protocol has a scale
-    return total.argmax(1)
+    return total
 
 
 def predict_image(

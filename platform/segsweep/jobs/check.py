@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segsweep.cost.measure import exact_cost
-from segsweep.data.sources import open_source
+from segsweep.data.interface import Source
 from segsweep.errors import (
     ImageSizeError,
     InvalidInput,
@@ -20,9 +20,25 @@ from segsweep.errors import (
     SegsweepError,
 )
 from segsweep.jobs.builtin import builtin_folder
-from segsweep.jobs.designs import configs, cost_of
+from segsweep.jobs.check_weights import (
+    planned_join_problems,
+    sweep_weights_problems,
+    teacher_problems,
+    training_weights_problems,
+)
+from segsweep.jobs.common import open_images, open_labelled
+from segsweep.jobs.designs import cost_of, train_configs
 from segsweep.jobs.load import data_settings, load_job
-from segsweep.jobs.spec import DataSettings, Job, PrepareJob, SweepJob, TrainJob
+from segsweep.jobs.load_chain import planned_steps
+from segsweep.jobs.spec import (
+    ChainJob,
+    DataSettings,
+    Job,
+    PseudoLabelsJob,
+    StepJob,
+    SweepJob,
+    TrainJob,
+)
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS
 from segsweep.records import AxisValue, Point
@@ -80,7 +96,8 @@ def _readable_job(path: Path) -> Job:
         return load_job(path)
     except InvalidJob as error:
         data = data_settings(path)
-        raise InvalidJob([*error.problems, *(_data_problems(data, str(path)) if data else [])]) from None
+        found = _data_problems(data, str(path), open_data=open_images) if data else []
+        raise InvalidJob([*error.problems, *found]) from None
 
 
 def _is_job(path: Path) -> bool:
@@ -213,28 +230,79 @@ def sweep_space(job: SweepJob) -> SearchSpace:
     return load_space(Path(job.space)).with_constraints(extra)
 
 
-def check_job(job: Job, *, where: str, with_data: bool = True) -> None:
-    """Check everything that a job names: data, folders, store, space, point.
+def check_job(
+    job: Job, *, where: str, with_data: bool = True, planned: Collection[str] = frozenset()
+) -> None:
+    """Check everything that a job names: data, folders, store, space, point, weights; of a chain: every step.
+
+    Args:
+        job: The job.
+        where: Name of the job in messages.
+        with_data: Whether its data and the files that it starts from must be there.
+        planned: Paths that an earlier step of its chain will make.
 
     Raises:
         InvalidInput: With every problem found.
     """
-    problems = [*_folder_problems(job.out, where), *_tracking_problems(job, where)]
-    if with_data:
-        problems += _data_problems(job.data, where)
+    problems = _folder_problems(job.out, where)
     try:
-        if isinstance(job, SweepJob):
-            _check_sweep(job, where)
-        elif isinstance(job, TrainJob):
-            _check_training(job, where)
+        if isinstance(job, ChainJob):
+            problems += _chain_problems(job, where, with_data=with_data)
+        else:
+            problems += _tracking_problems(job, where)
+            problems += _job_data_problems(job, where) if with_data else []
+            problems += _design_problems(job, where, planned=planned if with_data else None)
     except InvalidInput as error:
         problems += error.problems
     if problems:
         raise InvalidInput(problems)
 
 
-def _tracking_problems(job: Job, where: str) -> list[Problem]:
-    if isinstance(job, PrepareJob) or job.tracking.uri is None:
+def _chain_problems(job: ChainJob, where: str, *, with_data: bool) -> list[Problem]:
+    """Problems of every step, and of what a step will get from an earlier one."""
+    problems: list[Problem] = []
+    makers: dict[str, StepJob] = {}
+    for step in planned_steps(job, where=where):
+        try:
+            check_job(step.job, where=step.where, with_data=with_data, planned=makers)
+        except InvalidInput as error:
+            problems += error.problems
+        else:
+            problems += _join_problems(step.job, makers, where=step.where) if with_data else []
+        makers |= dict.fromkeys(step.outputs.values(), step.job)
+    return problems
+
+
+def _join_problems(student: StepJob, makers: Mapping[str, StepJob], *, where: str) -> list[Problem]:
+    if not isinstance(student, TrainJob) or student.pseudo_labels is None:
+        return []
+    labelled = makers.get(str(student.pseudo_labels.shards))
+    if not isinstance(labelled, PseudoLabelsJob):
+        return []
+    teacher = makers.get(labelled.teacher)
+    data = teacher.data if isinstance(teacher, TrainJob) else None
+    return planned_join_problems(student, labelled, data, where=where)
+
+
+def _design_problems(job: StepJob, where: str, *, planned: Collection[str] | None) -> list[Problem]:
+    """Problems of space or point, and of the files it starts from unless ``planned`` is ``None``."""
+    if isinstance(job, SweepJob):
+        space = _check_sweep(job, where)
+        if planned is None:
+            return []
+        return sweep_weights_problems(job, space, num_classes=SEED_CLASSES, planned=planned, where=where)
+    if isinstance(job, TrainJob):
+        config = _check_training(job, where)
+        if planned is None:
+            return []
+        return training_weights_problems(job, config, num_classes=SEED_CLASSES, planned=planned, where=where)
+    if isinstance(job, PseudoLabelsJob) and planned is not None:
+        return teacher_problems(job, planned=planned, where=where)
+    return []
+
+
+def _tracking_problems(job: StepJob, where: str) -> list[Problem]:
+    if not isinstance(job, SweepJob | TrainJob) or job.tracking.uri is None:
         return []
     try:
         resolve_uri(job.tracking.uri)
@@ -243,27 +311,36 @@ def _tracking_problems(job: Job, where: str) -> list[Problem]:
     return []
 
 
-def _check_sweep(job: SweepJob, where: str) -> None:
+def _check_sweep(job: SweepJob, where: str) -> SearchSpace:
     space = sweep_space(job)
     size = job.data.size or SEED_SIZE
     check_space(space, where=f"{where}: {Path(job.space).name}", size=size, recipe=job.recipe, job=job)
+    return space
 
 
-def _check_training(job: TrainJob, where: str) -> None:
+def _check_training(job: TrainJob, where: str) -> MethodConfig:
     config, _ = train_configs(job, where=where)
     cost_of(config, num_classes=SEED_CLASSES, size=job.data.size or SEED_SIZE, where=f"{where} point")
+    return config
 
 
-def train_configs(job: TrainJob, *, where: str = "job") -> tuple[MethodConfig, Recipe]:
-    """Method config and recipe of a train job; see ``configs``."""
-    return configs(job.method, preset=job.preset, point=job.point, recipe=job.recipe, where=where)
+def _job_data_problems(job: StepJob, where: str) -> list[Problem]:
+    if not isinstance(job, PseudoLabelsJob):
+        return _data_problems(job.data, where, open_data=open_labelled)
+    problems = _data_problems(job.data, where, open_data=open_images)
+    if not problems and job.split not in (splits := open_images(job.data).splits()):
+        message = f"found {job.split!r}, allowed: {', '.join(splits)}"
+        problems.append(Problem(where=f"{where} split", message=message))
+    return problems
 
 
-def _data_problems(data: DataSettings, where: str) -> list[Problem]:
+def _data_problems(
+    data: DataSettings, where: str, *, open_data: Callable[[DataSettings], Source]
+) -> list[Problem]:
     try:
         return [
             Problem(where=f"{where} data: {item.where}", message=item.message)
-            for item in open_source(data.source, root=data.root, options=data.options).check()
+            for item in open_data(data).check()
         ]
     except InvalidInput as error:
         return list(error.problems)

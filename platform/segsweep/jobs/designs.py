@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from segsweep.cost.measure import exact_cost
 from segsweep.errors import InvalidPoint, Problem
+from segsweep.jobs.spec import TrainJob
 from segsweep.models.interface import MethodConfig
 from segsweep.models.methods import METHODS, PRESETS
 from segsweep.records import AxisValue, CostReport
@@ -64,3 +65,8 @@ def cost_of(
         return exact_cost(config, num_classes=num_classes, size=size)
     except (RuntimeError, ValueError) as error:  # an ImageSizeError, too
         raise InvalidPoint([Problem(where=where, message=str(error))]) from error
+
+
+def train_configs(job: TrainJob, *, where: str = "job") -> tuple[MethodConfig, Recipe]:
+    """Method config and recipe of a train job; see ``configs``."""
+    return configs(job.method, preset=job.preset, point=job.point, recipe=job.recipe, where=where)

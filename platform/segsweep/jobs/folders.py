@@ -54,26 +54,38 @@ def remember(folder: Path, job: dict[str, Any], *, may_change: Collection[str], 
     path = folder / JOB
     now = {"job": job, **identity}
     if path.is_file():
-        before = _flat(json.loads(path.read_text()))
-        allowed = tuple(f"job.{key}" for key in may_change)
-        changed = sorted(
-            key
-            for key, value in {**before, **_flat(now)}.items()
-            if before.get(key) != _flat(now).get(key) and not key.startswith(allowed)
-        )
+        changed = _changes(json.loads(path.read_text()), now, may_change)
         if changed:
             raise InvalidJob(
-                [
-                    Problem(
-                        where=f"--resume {folder.name}: {key.removeprefix('job.')}",
-                        message=f"was {before.get(key)!r} when it began, is {_flat(now).get(key)!r} now; "
-                        f"undo that, or start a new one",
-                    )
-                    for key in changed
-                ]
+                Problem(
+                    where=f"--resume {folder.name}: {key.removeprefix('job.')}",
+                    message=f"was {before!r} when it began, is {after!r} now; undo that, or start a new one",
+                )
+                for key, (before, after) in changed.items()
             )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(now, indent=1))
+
+
+def may_resume(folder: Path, job: dict[str, Any], *, may_change: Collection[str]) -> bool:
+    """Whether the folder holds a run of the same job; arguments as ``remember``."""
+    path = folder / JOB
+    if not path.is_file():
+        return False
+    return not _changes({"job": json.loads(path.read_text())["job"]}, {"job": job}, may_change)
+
+
+def _changes(
+    before: dict[str, Any], now: dict[str, Any], may_change: Collection[str]
+) -> dict[str, tuple[Any, Any]]:
+    """Dotted settings that differ, with both values."""
+    allowed = tuple(f"job.{key}" for key in may_change)
+    was, is_ = _flat(before), _flat(now)
+    return {
+        key: (was.get(key), is_.get(key))
+        for key in sorted({**was, **is_})
+        if was.get(key) != is_.get(key) and not key.startswith(allowed)
+    }
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

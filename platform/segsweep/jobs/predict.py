@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, ImageOps
 from PIL import Image as PilImage
 
-from segsweep.data.interface import Image, Labels
-from segsweep.data.sources.image_files import IMAGE_SUFFIXES, read_image
-from segsweep.errors import DataError, InvalidInput, Problem
+from segsweep.data.interface import Labels
+from segsweep.data.sources.image_files import IMAGE_SUFFIXES, read_upright
+from segsweep.errors import InvalidInput, Problem
 from segsweep.evaluation.evaluate import Progress
 from segsweep.evaluation.inference import predict_image
 from segsweep.evaluation.protocols import PREPARED, EvaluationProtocol, Resize
@@ -21,7 +20,6 @@ from segsweep.jobs.trained_run import OUT, inference_device, open_run
 from segsweep.reporting.overlays import legend, mask_picture, overlay
 
 _LEGEND_WIDTH = 480  # pixels
-_UPRIGHT = 1  # EXIF orientation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ def predict_images(
         protocol: As for ``evaluate_run``; default: the whole picture with its shorter side as long as in
             training, proportions kept.
         runs: Where ids are looked up.
-        data_root: Where the data set of the training lies now, if that has changed.
+        data_root: Where the data set lies now; only trainings of earlier versions ask it for their classes.
         gpu: Whether to use a GPU; ``None``: if there is one.
         progress: Called with the number of pictures done and in all.
 
@@ -73,7 +71,7 @@ def predict_images(
     trained = open_run(run, out=runs, data_root=data_root)
     chosen = _protocol(protocol, trained.size)
     device = inference_device(gpu)
-    model, info = trained.model(device), trained.info
+    model, info = trained.model(device), trained.told_apart
     out.mkdir(parents=True, exist_ok=True)
     legend(info, range(info.num_classes), width=_LEGEND_WIDTH).save(out / "legend.png")
     written = []
@@ -88,22 +86,6 @@ def predict_images(
         if progress is not None:
             progress(len(written), len(files))
     return tuple(written)
-
-
-def read_upright(path: Path) -> Image:
-    """A user's picture as people see it, RGB uint8 ``(H, W, 3)``: turned as its EXIF tag says.
-
-    Raises:
-        DataError: If it is missing or damaged; names the file.
-    """
-    image = read_image(path)
-    try:
-        with PilImage.open(path) as picture:
-            if picture.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) == _UPRIGHT:
-                return image
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: its EXIF tags cannot be read ({error}); save the picture again") from error
 
 
 def _protocol(protocol: str | EvaluationProtocol | None, size: tuple[int, int] | None) -> EvaluationProtocol:

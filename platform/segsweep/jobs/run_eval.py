@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from segsweep.data.interface import Labels
 from segsweep.errors import InvalidInput, Problem
 from segsweep.evaluation.evaluate import Progress, evaluate_protocol
 from segsweep.evaluation.inference import predict_image
@@ -21,6 +22,7 @@ from segsweep.evaluation.protocols import (
     ORIGINAL,
     PREPARED,
     EvaluationProtocol,
+    Resize,
     find_protocol,
     read_protocol,
 )
@@ -33,8 +35,8 @@ from segsweep.reporting.class_table import conditions, evaluation_markdown
 from segsweep.reporting.confusion_figure import confusion_figure
 from segsweep.reporting.overlays import comparison
 from segsweep.search.yaml_lines import parse_yaml
-from segsweep.tracking.background import BackgroundRunLogger
-from segsweep.tracking.run_logger import MlflowRunLogger
+from segsweep.tracking.durable import durable_run_logger
+from segsweep.tracking.spool import SPOOL
 from segsweep.tracking.tracker import MlflowLink, ParamValue
 from segsweep.tracking.trial_runs import RUN_KIND
 
@@ -123,16 +125,25 @@ def evaluate_run(
     """
     trained = open_run(run, out=out, data_root=data_root)
     name, chosen = choose_protocol(protocol, size=trained.size, overrides=overrides)
+    _check_squares(trained, chosen)
     device = inference_device(gpu)
     model = trained.model(device)
     data = trained.shards(say=say) if chosen.labels == PREPARED else trained.source
     say(f"evaluating {trained.run_id} on {split}: {chosen.summary}")
     report = evaluate_protocol(
-        model, data, chosen, split=split, device=device, batch_size=batch_size, progress=progress
+        model,
+        data,
+        chosen,
+        split=split,
+        device=device,
+        batch_size=batch_size,
+        progress=progress,
+        info=trained.told_apart,
+        targets=trained.targets,
     )
     folder = _emptied(trained.folder / EVALUATIONS / f"{name.replace('/', '-')}-{split}")
     samples = SplitSamples(data=data, split=split, protocol=chosen)
-    pictures = _draw_worst(model, samples, report.worst(worst), folder / "worst", device=device)
+    pictures = _draw_worst(trained, model, samples, report.worst(worst), folder=folder / "worst")
     figure = _write(report, folder, title=f"{trained.run_id}, {name}")
     return EvalResult(
         run_id=trained.run_id,
@@ -176,25 +187,48 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
+def _check_squares(trained: TrainedRun, protocol: EvaluationProtocol) -> None:
+    """A policy network judges squares of what it sees: labels must be of that size."""
+    if trained.told_apart is trained.info or protocol.labels == PREPARED or protocol.resize == Resize():
+        return
+    message = (
+        f"a {trained.job.method} network tells apart {', '.join(trained.told_apart.class_names)} in squares "
+        "of the image as it sees it, so labels of another size do not compare; take --protocol prepared"
+    )
+    raise InvalidInput([Problem(where="protocol", message=message)])
+
+
 def _draw_worst(
+    trained: TrainedRun,
     model: nn.Module,
     samples: SplitSamples,
     images: tuple[ImageScore, ...],
-    folder: Path,
     *,
-    device: torch.device,
+    folder: Path,
 ) -> tuple[Path, ...]:
+    device = next(model.parameters()).device
     paths = []
     for place, scored in enumerate(images, start=1):
         key, image, labels = samples.pixels(scored.row)
         prediction = predict_image(model, image, samples.protocol, device=device)
         title = f"{key}: mIoU {100 * scored.miou:.1f} %, pixel accuracy {100 * scored.pixel_accuracy:.1f} %"
-        picture = comparison(np.asarray(image), labels, prediction, samples.info, title=title)
+        truth = _targets(trained, labels)
+        picture = comparison(np.asarray(image), truth, prediction, trained.told_apart, title=title)
         path = folder / f"{place:02d}_{re.sub(r'[^A-Za-z0-9._-]+', '_', key)[-80:]}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
         paths.append(path)
     return tuple(paths)
+
+
+def _targets(trained: TrainedRun, labels: Labels) -> Labels:
+    """What a prediction is compared with, ``(H, W)``."""
+    if trained.told_apart is trained.info:
+        return labels
+    targets = trained.targets(
+        torch.from_numpy(labels.astype(np.int64))[None], ignore_index=trained.info.ignore_index
+    )
+    return targets[0].numpy().astype(trained.info.label_dtype)
 
 
 def _write(report: EvaluationReport, folder: Path, *, title: str) -> Path:
@@ -213,7 +247,8 @@ def _write(report: EvaluationReport, folder: Path, *, title: str) -> Path:
 def _record(trained: TrainedRun, name: str, report: EvaluationReport, folder: Path) -> MlflowLink:
     """One MLflow run of its own in the experiment of the training, tagged with the training's id."""
     job = trained.job.model_copy(update={"out": trained.out})
-    logger = BackgroundRunLogger(lambda: MlflowRunLogger(tracking_uri(job), experiment=experiment_name(job)))
+    spool = folder.with_name(f"{folder.name}.{SPOOL}")  # beside it: another evaluation empties the folder
+    logger = durable_run_logger(tracking_uri(job), experiment=experiment_name(job), spool=spool)
     params: dict[str, ParamValue] = {
         "run": trained.run_id,
         "checkpoint": str(trained.checkpoint),

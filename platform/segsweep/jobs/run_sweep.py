@@ -11,6 +11,7 @@ from pathlib import Path
 from segsweep.data.shards import ShardSet
 from segsweep.distributed.controller import Budget, SweepListener
 from segsweep.distributed.sweep import SweepOutcome, SweepPlan, only_one_driver, run_sweep
+from segsweep.jobs.bill import kept_bill
 from segsweep.jobs.check import check_job, sweep_space
 from segsweep.jobs.common import (
     Say,
@@ -22,9 +23,13 @@ from segsweep.jobs.common import (
     tracking_uri,
 )
 from segsweep.jobs.environment import environment
+from segsweep.jobs.finished_sweep import SPACE, open_sweep, remember_conditions
 from segsweep.jobs.folders import remember, run_folder
+from segsweep.jobs.initial_weights import initial_weights
+from segsweep.jobs.published import published_artifacts
 from segsweep.jobs.result import SweepResult
 from segsweep.jobs.spec import SweepJob
+from segsweep.jobs.sweep_report import FIGURE, REPORT, write_sweep_report
 from segsweep.pareto.front import front_of, objective_values
 from segsweep.pareto.hypervolume import hypervolume, reference_point
 from segsweep.records import CostReport, Evaluation, Objective, Score
@@ -32,7 +37,8 @@ from segsweep.reporting.figures import pareto_figure
 from segsweep.reporting.tables import evaluations_table, front_markdown
 from segsweep.search.space import SearchSpace
 from segsweep.tracking.background import BackgroundTracker
-from segsweep.tracking.mlflow_tracker import MlflowTracker
+from segsweep.tracking.durable import durable_tracker
+from segsweep.tracking.spool import SPOOL
 from segsweep.tracking.tracker import SweepInfo, Tracker
 from segsweep.trial import TrialTask, training_size
 
@@ -43,6 +49,7 @@ MAY_CHANGE = (  # settings that a resume may change
     "sweep.trials",
     "sweep.max_minutes",
     "sweep.max_infeasible",
+    "sweep.keep_models",
     "sweep.reference",
 )
 
@@ -75,16 +82,18 @@ def run_sweep_job(
     space = sweep_space(job)
     with only_one_driver(folder):
         remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE, space=space.digest)
-        shutil.copyfile(job.space, folder / "space.yaml")
+        shutil.copyfile(job.space, folder / SPACE)
         shards = prepared(job.data, job.out, say=say)
         training_size(shards)  # refuses mixed sizes before a worker starts
         job.recipe.for_images(shards.counts.get("train", 0))  # and a warm-up that lasts to the end
+        remember_conditions(folder, shards)
         plan = sweep_plan(job, space, shards, folder)
-        tracker = BackgroundTracker(lambda: MlflowTracker(tracking_uri(job), experiment=experiment_name(job)))
+        tracker = durable_tracker(tracking_uri(job), experiment=experiment_name(job), spool=folder / SPOOL)
         try:
             watcher = TrackerListener(tracker, _info(job, space, shards, folder.name))
             say(f"sweep {folder.name}: {job.sweep.trials} trials, at most {job.recipe.epochs} epochs each")
-            outcome = run_sweep(plan, listeners=[watcher, *listeners], resume=resume is not None)
+            with kept_bill(folder, cpus_per_trial=plan.cpus_per_trial, gpus_per_trial=plan.gpus_per_trial):
+                outcome = run_sweep(plan, listeners=[watcher, *listeners], resume=resume is not None)
             watcher.start()
             return _conclude(job, folder, outcome, tracker)
         finally:
@@ -107,6 +116,7 @@ def sweep_plan(job: SweepJob, space: SearchSpace, shards: ShardSet, folder: Path
         speed=job.speed,
         threads=cpus,
         use_gpu=gpus > 0,
+        weights=initial_weights(job.weights) if job.weights else None,
     )
     return SweepPlan(
         folder=folder,
@@ -117,6 +127,7 @@ def sweep_plan(job: SweepJob, space: SearchSpace, shards: ShardSet, folder: Path
         seed=sweep.seed,
         sampler=sweep.sampler,
         use_seeds=sweep.use_seeds,
+        keep_models=sweep.keep_models == "front",
         objectives=sweep.objective_records(),
         rungs=tuple(epoch / job.recipe.epochs for epoch in sweep.rungs),
         eta=sweep.eta,
@@ -188,6 +199,7 @@ def _info(job: SweepJob, space: SearchSpace, shards: ShardSet, sweep_id: str) ->
             "space.yaml": Path(job.space).read_text(),
             "job.json": json.dumps(job.model_dump(mode="json"), indent=1),
             "environment.json": json.dumps(environment(), indent=1),
+            **published_artifacts(job, space, size=size),
         },
         reference=dict(job.sweep.reference),
     )
@@ -204,9 +216,10 @@ def _conclude(job: SweepJob, folder: Path, outcome: SweepOutcome, tracker: Backg
     (folder / "front.md").write_text(front_markdown(evaluations, objectives))
     figure = None
     if front:
-        figure = pareto_figure(evaluations, objectives, f"{folder.name}", folder / "pareto.png")
+        figure = pareto_figure(evaluations, objectives, f"{folder.name}", folder / FIGURE)
+    report = write_sweep_report([open_sweep(folder)], to=folder / REPORT).report
     if not outcome.interrupted:  # closing the tracker marks an interrupted sweep as such
-        tracker.sweep_finished(evaluations, {"pareto.png": figure} if figure else {})
+        tracker.sweep_finished(evaluations, {**({FIGURE: figure} if figure else {}), REPORT: report})
     return SweepResult(
         sweep_id=folder.name,
         folder=folder,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import torch
 
 from segsweep.cost.measure import exact_cost
+from segsweep.data.joined_shards import TRAIN, join_shards
 from segsweep.data.shards import ShardSet
 from segsweep.distributed.sweep import only_one_driver
 from segsweep.distributed.training_job import CHECKPOINT, TrainingPlan, run_training
 from segsweep.errors import SegsweepError
-from segsweep.jobs.check import check_job, train_configs
+from segsweep.jobs.check import check_job
+from segsweep.jobs.classes import write_classes
 from segsweep.jobs.common import (
     Say,
     experiment_name,
@@ -21,16 +24,21 @@ from segsweep.jobs.common import (
     silent,
     tracking_uri,
 )
+from segsweep.jobs.designs import train_configs
 from segsweep.jobs.environment import environment
-from segsweep.jobs.folders import remember, run_folder
+from segsweep.jobs.folders import JOB, LATEST, remember, run_folder
+from segsweep.jobs.initial_weights import FITTING, lay_out, listing
 from segsweep.jobs.result import TrainResult
 from segsweep.jobs.spec import TrainJob
+from segsweep.jobs.trained_run import TRAININGS
 from segsweep.records import CostReport, Point, Score, TrialStatus
 from segsweep.tracking.background import BackgroundRunLogger
-from segsweep.tracking.run_logger import MlflowRunLogger
+from segsweep.tracking.durable import durable_run_logger
+from segsweep.tracking.spool import SPOOL
+from segsweep.training.checkpoint_store import open_store
 from segsweep.trial import training_device, training_size, with_speed
 
-MAY_CHANGE = ("out", "tracking", "data.root", "scaling", "speed")  # settings that a resume may change
+MAY_CHANGE = ("out", "tracking", "data.root", "scaling", "speed", "checkpoints")  # what a resume may change
 
 
 def run_train_job(
@@ -52,39 +60,31 @@ def run_train_job(
 
     Raises:
         InvalidInput: If the job is wrong; nothing has started then.
+        EnvironmentProblem: If the checkpoint store cannot be written; nothing has started then.
         TrainingDiverged: If the loss became NaN or infinite.
     """
     check_job(job, where=where)
-    folder = run_folder(job.out / "trainings", job.name, resume=resume, new_id=run_id)
+    if resume is not None:
+        _fetch_job(job, resume)
+    folder = run_folder(job.out / TRAININGS, job.name, resume=resume, new_id=run_id)
     with only_one_driver(folder):
         remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE)
-        shards = prepared(job.data, job.out, say=say)
-        config, recipe = train_configs(job, where=where)
-        recipe = recipe.for_images(shards.counts.get("train", 0))
-        plan = TrainingPlan(
-            folder=folder.resolve(),
-            config=config,
-            recipe=recipe,
-            shards=shards.path.resolve(),
-            seed=job.seed,
-            workers=job.scaling.workers,
-            threads=job.scaling.cpus_per_worker,
-            gpus_per_worker=gpus_or_default(job.scaling.gpus_per_worker),
-            max_failures=job.scaling.max_failures,
-        )
+        _copy_job(job, folder)
+        shards = _training_data(job, say)
+        write_classes(folder, shards.info)
+        plan = _plan(job, shards, folder, where=where, say=say)
         cost = _cost(job, plan, shards)
-        logger = BackgroundRunLogger(
-            lambda: MlflowRunLogger(tracking_uri(job), experiment=experiment_name(job))
-        )
+        logger = durable_run_logger(tracking_uri(job), experiment=experiment_name(job), spool=folder / SPOOL)
         try:
             logger.start_run(
                 folder.name,
                 params=_params(job, plan, shards),
                 tags={"segsweep.run_id": folder.name},
-                artifacts=_artifacts(job),
+                artifacts={**_artifacts(job), **listing(folder)},
             )
             logger.log(0, _cost_metrics(cost))
             scores = _train(plan, logger, say)
+            (folder / FITTING).unlink(missing_ok=True)
         finally:
             link = logger.close()
     return TrainResult(
@@ -100,6 +100,62 @@ def run_train_job(
     )
 
 
+def _training_data(job: TrainJob, say: Say) -> ShardSet:
+    """The prepared data, joined by pseudo labels if the job names some."""
+    shards = prepared(job.data, job.out, say=say)
+    if job.pseudo_labels is None:
+        return shards
+    joined = join_shards(shards, job.pseudo_labels.shards, share=job.pseudo_labels.share)
+    counts = f"{shards.counts[TRAIN]} labelled and {joined.extra.counts[TRAIN]} pseudo-labelled images"
+    say(f"training on {counts}, {100 * joined.share:g} % of each batch of the latter")
+    return joined
+
+
+def _plan(job: TrainJob, shards: ShardSet, folder: Path, *, where: str, say: Say) -> TrainingPlan:
+    config, recipe = train_configs(job, where=where)
+    weights = None
+    if job.weights is not None:
+        classes = shards.info.num_classes
+        weights = lay_out(job.weights, config, num_classes=classes, folder=folder, say=say)
+    mixed = job.pseudo_labels
+    return TrainingPlan(
+        folder=folder.resolve(),
+        config=config,
+        recipe=recipe.for_images(shards.counts.get(TRAIN, 0)),
+        shards=shards.path.resolve(),
+        seed=job.seed,
+        workers=job.scaling.workers,
+        threads=job.scaling.cpus_per_worker,
+        gpus_per_worker=gpus_or_default(job.scaling.gpus_per_worker),
+        max_failures=job.scaling.max_failures,
+        checkpoints=job.checkpoints.absolute(),
+        extra=mixed.shards.resolve() if mixed else None,
+        extra_share=mixed.share if mixed else 0.0,
+        initial_weights=weights,
+    )
+
+
+def _copy_job(job: TrainJob, folder: Path) -> None:
+    """Put the job into a store outside the folder; so its training can go on when the folder is lost.
+
+    It also shows before anything is trained that the store can be written.
+    """
+    if job.checkpoints.store is not None:
+        store = open_store(job.checkpoints.absolute(), folder, patient=False)
+        store.write_text(JOB, (folder / JOB).read_text(encoding="utf-8"))
+
+
+def _fetch_job(job: TrainJob, resume: str) -> None:
+    """Bring back the folder of a training that only the store knows any more."""
+    folder = job.out / TRAININGS / resume
+    if job.checkpoints.store is None or resume == LATEST or (folder / JOB).is_file():
+        return
+    text = open_store(job.checkpoints.absolute(), folder, patient=False).read_text(JOB)
+    if text is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JOB).write_text(text, encoding="utf-8")
+
+
 def _train(plan: TrainingPlan, logger: BackgroundRunLogger, say: Say) -> list[Score]:
     """Train and record each epoch; a run that raises is failed, an interrupted one is left open."""
 
@@ -108,7 +164,7 @@ def _train(plan: TrainingPlan, logger: BackgroundRunLogger, say: Say) -> list[Sc
         say(f"epoch {score.epoch:>3}  loss {score.train_loss:.4f}  mIoU {100 * score.miou:.2f} %")
 
     try:
-        scores = run_training(plan, on_score=on_score)
+        scores = run_training(plan, on_score=on_score, say=say)
     except SegsweepError as error:
         logger.finish(TrialStatus.FAILED, str(error))
         raise
@@ -165,6 +221,8 @@ def _params(job: TrainJob, plan: TrainingPlan, shards: ShardSet) -> dict[str, st
         "lr": plan.recipe.lr,
         "seed": plan.seed,
         "workers": plan.workers,
+        "weights": str(job.weights.path) if job.weights else "",
+        "pseudo_labels": str(job.pseudo_labels.shards) if job.pseudo_labels else "",
     }
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segsweep.cost.measure import SpeedConditions
 from segsweep.records import DEFAULT_OBJECTIVES, Objective
+from segsweep.training.checkpoint_settings import CheckpointSettings
 from segsweep.training.recipe import Recipe
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -69,6 +70,7 @@ class SweepSettings(_Written):
         cpus_per_trial: CPUs of one trial, also its torch threads; default: all cores / workers.
         gpus_per_trial: GPUs of one trial; may be a fraction; default: one where there are any.
         max_minutes: After this no new trial begins.
+        keep_models: Trials whose trained networks stay in the sweep's folder: those of the front, or none.
         reference: Corner of the hypervolume by metric; give the costs if sweeps are to be compared.
     """
 
@@ -83,6 +85,7 @@ class SweepSettings(_Written):
     gpus_per_trial: float | None = Field(default=None, ge=0)
     max_infeasible: int = Field(default=200, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
+    keep_models: Literal["front", "none"] = "front"
     objectives: tuple[ObjectiveSettings, ...] = Field(
         default=tuple(ObjectiveSettings(metric=o.metric, direction=o.direction) for o in DEFAULT_OBJECTIVES),
         min_length=2,
@@ -109,6 +112,16 @@ class TrackingSettings(_Written):
     experiment: str | None = None
 
 
+class SweepTrackingSettings(TrackingSettings):
+    """What a sweep records besides.
+
+    Attributes:
+        baselines: Whether published figures of the method are shown, marked as not measured here.
+    """
+
+    baselines: bool = True
+
+
 class ScalingSettings(_Written):
     """Workers that train one model together."""
 
@@ -124,17 +137,48 @@ class _Job(_Written):
     out: Path = Path("segsweep-runs")
 
 
+class WeightsSettings(_Written):
+    """Initial weights from a file; a bare path means all of it.
+
+    Attributes:
+        path: Weights of timm, of an official release, or a checkpoint of segsweep; relative to the job file.
+            ``{backbone.name}`` in it stands for the name of the design's backbone.
+        part: ``all``: whatever fits; ``backbone``: only the backbone.
+    """
+
+    path: Path
+    part: Literal["all", "backbone"] = "all"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+
+class PseudoLabelsSettings(_Written):
+    """Images with the labels of a teacher that join the labelled training images.
+
+    Attributes:
+        shards: Folder that a ``kind: pseudo_labels`` job made, relative to the job file.
+        share: Of each batch (ESeg: half of it).
+    """
+
+    shards: Path
+    share: float = Field(default=0.5, gt=0, lt=1)
+
+
 class SweepJob(_Job):
     """A search over a space (``kind: sweep``)."""
 
     kind: Literal["sweep"] = "sweep"
     space: str
     fixed: dict[str, Any] = Field(default_factory=dict)
+    weights: WeightsSettings | None = None
     recipe: Recipe = Field(default_factory=Recipe)
     sweep: SweepSettings
     speed: SpeedConditions | None = Field(default_factory=SpeedConditions)
     constraints: tuple[ConstraintSettings, ...] = ()
-    tracking: TrackingSettings = Field(default_factory=TrackingSettings)
+    tracking: SweepTrackingSettings = Field(default_factory=SweepTrackingSettings)
 
     @model_validator(mode="after")
     def _reference_is_of_objectives(self) -> SweepJob:
@@ -172,10 +216,13 @@ class TrainJob(_Job):
     method: str
     preset: str | None = None
     point: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    weights: WeightsSettings | None = None
+    pseudo_labels: PseudoLabelsSettings | None = None
     recipe: Recipe = Field(default_factory=Recipe)
     seed: int = 0
     speed: SpeedConditions | None = Field(default_factory=SpeedConditions)
     scaling: ScalingSettings = Field(default_factory=ScalingSettings)
+    checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)
 
     @model_validator(mode="after")
@@ -200,9 +247,59 @@ class PrepareJob(_Job):
     kind: Literal["prepare"] = "prepare"
 
 
-Job = SweepJob | TrainJob | PrepareJob
-JOB_KINDS: dict[str, type[SweepJob] | type[TrainJob] | type[PrepareJob]] = {
+class PseudoLabelsJob(_Job):
+    """Images labelled by a trained model (``kind: pseudo_labels``; ESeg, Sec. 4.4).
+
+    ``data`` says which images and at what size they are prepared; its labels are not used. The source
+    ``images`` takes any folder of pictures.
+
+    Attributes:
+        teacher: A training: its folder, its checkpoint file, its id, or ``latest``.
+        split: Of the data.
+        threshold: Pixels whose highest probability does not exceed it become void.
+        scales: The teacher sees each image at these factors of its training size.
+        flip: Whether it sees the mirror images, too; probabilities are averaged.
+    """
+
+    kind: Literal["pseudo_labels"] = "pseudo_labels"
+    teacher: str
+    split: str = "train"
+    threshold: float = Field(default=0.5, ge=0, lt=1)
+    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
+    flip: bool = True
+
+
+class StepSettings(_Written):
+    """One step of a chain as it was written: a job whose references are not filled in yet.
+
+    Attributes:
+        values: The job's settings.
+        file: Where it was written; relative paths in it start there.
+    """
+
+    values: dict[str, Any]
+    file: Path
+
+
+class ChainJob(_Written):
+    """Jobs one after the other, later ones using what earlier ones made (``kind: chain``).
+
+    Attributes:
+        steps: By name, in the order in which they run.
+    """
+
+    kind: Literal["chain"] = "chain"
+    name: Name
+    out: Path = Path("segsweep-runs")
+    steps: dict[Name, StepSettings] = Field(min_length=1)
+
+
+StepJob = SweepJob | TrainJob | PrepareJob | PseudoLabelsJob
+Job = StepJob | ChainJob
+STEP_KINDS: dict[str, type[SweepJob] | type[TrainJob] | type[PrepareJob] | type[PseudoLabelsJob]] = {
     "sweep": SweepJob,
     "train": TrainJob,
     "prepare": PrepareJob,
+    "pseudo_labels": PseudoLabelsJob,
 }
+JOB_KINDS: dict[str, type[BaseModel]] = {**STEP_KINDS, "chain": ChainJob}

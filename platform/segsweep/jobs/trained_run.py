@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from segsweep.data.shards import ShardSet
 from segsweep.data.sources import open_source
 from segsweep.distributed.training_job import CHECKPOINT
 from segsweep.errors import DataError, InvalidJob, Problem
-from segsweep.jobs.check import train_configs
+from segsweep.jobs.classes import read_classes
 from segsweep.jobs.common import Say, prepared, silent
+from segsweep.jobs.designs import train_configs
 from segsweep.jobs.folders import JOB, LATEST
 from segsweep.jobs.spec import TrainJob
+from segsweep.models.interface import MethodConfig, Targets, segmentation_targets
 from segsweep.training.checkpoint import load_checkpoint
 from segsweep.trial import training_device
 
@@ -63,10 +66,30 @@ class TrainedRun:
         data = self.job.data
         return open_source(data.source, root=data.root, options=data.options)
 
-    @property
+    @cached_property
     def info(self) -> DatasetInfo:
-        """Classes of the data set."""
-        return self.source.info
+        """Classes of the data, as the folder holds them; folders of earlier versions ask the data set."""
+        return read_classes(self.folder) or self.source.info
+
+    @cached_property
+    def config(self) -> MethodConfig:
+        """The design."""
+        return train_configs(self.job, where=str(self.folder / JOB))[0]
+
+    @cached_property
+    def told_apart(self) -> DatasetInfo:
+        """What the model predicts: the classes of the data, or what its method makes of them."""
+        names = self.config.class_names(self.info.class_names)
+        if names == self.info.class_names:
+            return self.info
+        palette = tuple(_hue(index, len(names)) for index in range(len(names)))
+        return replace(self.info, class_names=names, palette=palette)
+
+    @property
+    def targets(self) -> Targets:
+        """What predictions are compared with."""
+        plain = type(self.config).targets is MethodConfig.targets
+        return segmentation_targets if plain else self.config.targets
 
     def shards(self, *, say: Say = silent) -> ShardSet:
         """The data as they were prepared for the training; made again if they are gone."""
@@ -78,8 +101,7 @@ class TrainedRun:
         Raises:
             DataError: If the checkpoint is damaged, or belongs to another design or number of classes.
         """
-        config, _ = train_configs(self.job, where=str(self.folder / JOB))
-        model = config.build(self.info.num_classes)
+        model = self.config.build(self.info.num_classes)
         state = load_checkpoint(self.checkpoint)
         weights = state["average"] if state.get("average") is not None else state["model"]
         try:
@@ -122,6 +144,11 @@ def open_run(run: str | Path, *, out: Path = OUT, data_root: Path | None = None)
 def inference_device(gpu: bool | None) -> torch.device:
     """A GPU if it is asked for, or if there is one and nothing is said."""
     return training_device(use_gpu=torch.cuda.is_available() if gpu is None else gpu)
+
+
+def _hue(index: int, count: int) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hsv_to_rgb(index / count, 0.65, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _found(run: str | Path, out: Path) -> Path:

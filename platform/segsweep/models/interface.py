@@ -74,6 +74,14 @@ class MethodConfig(BaseModel):
         """
         return
 
+    def class_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """What the model tells apart; by default the classes of the data.
+
+        Args:
+            names: Of the data's classes by train id.
+        """
+        return names
+
     def criterion(self, pixel_loss: PerPixelLoss) -> Criterion:
         """What the method is trained on; by default the pixel loss of the logits alone.
 

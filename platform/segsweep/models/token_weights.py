@@ -15,6 +15,7 @@ from segsweep.models.token_segmenter import TokenSegmenter
 
 _POSITIONS = "pos_embed"
 _TABLE = "relative_position_bias_table"
+_SHARED_TABLE = f"rel_pos_bias.{_TABLE}"  # one for all blocks
 _FOLLOWING = "relative_position_index"  # follows from the size
 
 _OFFICIAL = (  # prefix in tue-mps/cts-segmenter, prefix here
@@ -75,7 +76,7 @@ def load_official_weights(model: TokenSegmenter, state_dict: Mapping[str, Tensor
     loaded: dict[str, Tensor] = {}
     unused: list[str] = []
     for name, value in state_dict.items():
-        target = _our_name(name)
+        target = official_name(name)
         if target in wanted:
             loaded[target] = value
         else:
@@ -85,7 +86,41 @@ def load_official_weights(model: TokenSegmenter, state_dict: Mapping[str, Tensor
     return sorted(unused)
 
 
-def _our_name(name: str) -> str:
+def translated_tokens(
+    backbone: TokenBackbone, state_dict: Mapping[str, Tensor]
+) -> dict[str, tuple[str, Tensor]]:
+    """timm's (and so DeiT's and BEiT's official) weights as ours, whether or not they fit.
+
+    Positions of another square grid are resized bilinearly. A bias table that all blocks share (BEiT before
+    its fine-tuning) is given to each. Indices are left out.
+
+    Returns:
+        Our name -> (their name, value).
+    """
+    found: dict[str, tuple[str, Tensor]] = {}
+    for name, value in state_dict.items():
+        if name.endswith(_FOLLOWING):
+            continue
+        targets = [name]
+        if name == _SHARED_TABLE:
+            targets = [f"blocks.{index}.attn.{_TABLE}" for index in range(len(backbone.blocks))]
+        for target in targets:
+            found[target] = (name, _fitted_if_square(backbone, target, value))
+    return found
+
+
+def _fitted_if_square(backbone: TokenBackbone, name: str, value: Tensor) -> Tensor:
+    wanted = backbone.state_dict().get(name)
+    if wanted is None or value.ndim != wanted.ndim or value.shape == wanted.shape:
+        return value
+    try:
+        return _fitted(backbone, name, value, None)
+    except (ValueError, RuntimeError):  # positions of no square, or of another network
+        return value
+
+
+def official_name(name: str) -> str:
+    """Our name of a tensor in a checkpoint of the official CTS code."""
     for theirs, ours in _OFFICIAL:
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)

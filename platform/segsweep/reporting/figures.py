@@ -84,14 +84,14 @@ def staircase(line: Sequence[XY], panel: Panel) -> list[XY]:
 def _draw_panel(axes: Axes, evaluations: Sequence[Evaluation], panel: Panel, *, members: set[str]) -> None:
     drawn = {e.trial_id: (e, xy) for e in evaluations if (xy := _position(e, panel)) is not None}
     line = front_line(evaluations, panel)
-    _style(axes, panel, [xy for _, xy in drawn.values()])
+    style_axes(axes, panel, [xy for _, xy in drawn.values()])
     if not drawn:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", color=TEXT)
         return
     on_line = {trial_id for trial_id, (_, xy) in drawn.items() if xy in set(line)}
     pale = [xy for trial_id, (_, xy) in drawn.items() if trial_id not in on_line | members]
     marked = [xy for trial_id, (_, xy) in drawn.items() if trial_id in members - on_line]
-    corners = _to_edges(axes, staircase(line, panel), panel)
+    corners = to_edges(axes, staircase(line, panel), panel)
     axes.plot(*zip(*corners, strict=True), color=LINE, linewidth=1.6, zorder=3, solid_joinstyle="miter")
     _dots(axes, pale, face=PALE, edge="white", order=2)
     _dots(axes, marked, face="white", edge=MEMBER, order=4)
@@ -103,7 +103,7 @@ def _draw_panel(axes: Axes, evaluations: Sequence[Evaluation], panel: Panel, *, 
     ]
     points = [xy for _, xy in drawn.values()]
     place_labels(axes, labels, points=points, lines=[corners], color=TEXT)
-    _better(axes, panel)
+    mark_better(axes, panel)
 
 
 def _position(evaluation: Evaluation, panel: Panel) -> XY | None:
@@ -127,7 +127,8 @@ def _dots(axes: Axes, points: Sequence[XY], *, face: str, edge: str, order: int)
         axes.scatter(xs, ys, s=42, facecolor=face, edgecolor=edge, linewidth=1.1, zorder=order)
 
 
-def _style(axes: Axes, panel: Panel, points: Sequence[XY]) -> None:
+def style_axes(axes: Axes, panel: Panel, points: Sequence[XY]) -> None:
+    """Scale, limits, labels and frame of a panel; ``points`` in shown units decide the first two."""
     xs = [x for x, _ in points if x > 0]
     if panel.x.metric in COUNTED and xs and max(xs) > 2 * min(xs):
         _log_axis(axes)
@@ -167,7 +168,7 @@ def _limits(axes: Axes, points: Sequence[XY]) -> None:
     axes.set_ylim(min(ys) - room, max(ys) + room)
 
 
-def _to_edges(axes: Axes, corners: Sequence[XY], panel: Panel) -> list[XY]:
+def to_edges(axes: Axes, corners: Sequence[XY], panel: Panel) -> list[XY]:
     """The staircase carried on to the frame: what lies beyond it is not dominated by any trial."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     worst = bottom if panel.y.maximize else top
@@ -176,7 +177,7 @@ def _to_edges(axes: Axes, corners: Sequence[XY], panel: Panel) -> list[XY]:
     return [(corners[0][0], worst), *corners, (right, corners[-1][1])]
 
 
-def _better(axes: Axes, panel: Panel) -> None:
+def mark_better(axes: Axes, panel: Panel) -> None:
     """An arrow in the corner that every design would like to reach."""
     x = 0.965 if panel.x.maximize else 0.035
     y = 0.965 if panel.y.maximize else 0.035

@@ -10,6 +10,9 @@ from typing import Any
 
 from segsweep.errors import DataError
 
+JOURNAL = "journal.jsonl"  # its name in the folder of a sweep
+END = "end"  # type of the event that closes a sweep; it has ``interrupted`` and ``exhausted``, both bool
+
 
 class Journal:
     """Append-only JSON lines. A line is on disk when ``append`` returns.

@@ -128,7 +128,7 @@ class SearchSpace:
     def constraint_problem(self, constraint: Constraint) -> str | None:
         """What is wrong with a constraint on these axes; ``None`` if nothing."""
         try:
-            constraint.expression.check({**_name_kinds(self.axes), **dict.fromkeys(COST_NAMES, "number")})
+            constraint.expression.check({**name_kinds(self.axes), **dict.fromkeys(COST_NAMES, "number")})
         except ExpressionError as error:
             return str(error)
         return None
@@ -172,7 +172,8 @@ def _in_words(when: Mapping[str, tuple[AxisValue, ...]]) -> str:
     return " and ".join(f"{axis} is {' or '.join(map(str, values))}" for axis, values in when.items())
 
 
-def _name_kinds(axes: Iterable[Axis]) -> dict[str, Kind | tuple[str, ...]]:
+def name_kinds(axes: Iterable[Axis]) -> dict[str, Kind | tuple[str, ...]]:
+    """Kind of each axis by name; the texts that it may have where it chooses among texts."""
     return {
         axis.name: tuple(map(str, axis.choices))
         if isinstance(axis, ChoiceAxis) and axis.kind == "text"

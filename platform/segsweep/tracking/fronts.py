@@ -14,6 +14,12 @@ from segsweep.records import CostReport, Evaluation, Objective
 from segsweep.tracking.units import rounded, unit_of
 
 REFERENCE_MARGIN = 1.0  # of the largest cost known when the first trial completes
+SHOWN_COSTS = (
+    Objective(metric="macs", direction="minimize"),
+    Objective(metric="num_params", direction="minimize"),
+    Objective(metric="images_per_second", direction="maximize"),
+    Objective(metric="latency_ms_p50", direction="minimize"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +34,33 @@ class Panel:
 
     @property
     def x_key(self) -> str:
-        """Name of the front run's metric on the x axis."""
-        return f"front/{unit_of(self.x.metric).name}"
+        """Name of the front run's metric on the x axis, which is the axis's title."""
+        return unit_of(self.x.metric).words
 
     @property
     def y_key(self) -> str:
         """Name of the front run's metric on the y axis, which is the title of the chart."""
-        return f"front/{unit_of(self.y.metric).name}_vs_{unit_of(self.x.metric).name}"
+        return f"{unit_of(self.y.metric).words} over {unit_of(self.x.metric).words}"
 
 
 def panels(objectives: Sequence[Objective]) -> list[Panel]:
     """Every other objective against the first one."""
     return [Panel(x=other, y=objectives[0]) for other in objectives[1:]]
+
+
+def chart_panels(objectives: Sequence[Objective]) -> list[Panel]:
+    """The panels of the objectives, then the costs of ``SHOWN_COSTS`` that are no objective.
+
+    A latency stands for all latencies. Charts of a cost that was not measured stay empty and are hidden.
+    """
+    found = panels(objectives)
+    known = {_family(objective.metric) for objective in objectives}
+    more = [cost for cost in SHOWN_COSTS if _family(cost.metric) not in known]
+    return [*found, *(Panel(x=cost, y=objectives[0]) for cost in more)]
+
+
+def _family(metric: str) -> str:
+    return "latency" if metric.startswith("latency_") else metric
 
 
 def ranks(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> dict[str, int]:

@@ -10,15 +10,17 @@ from typing import Any
 
 from segsweep.pareto.front import front_of
 from segsweep.records import CostReport, Evaluation, Point, Score
-from segsweep.tracking import comparison, trial_runs, views
+from segsweep.tracking import baselines, comparison, page_text, trial_runs, views
 from segsweep.tracking.artifacts import attach
 from segsweep.tracking.background import BackgroundRunLogger, BackgroundTracker
+from segsweep.tracking.colors import method_color
 from segsweep.tracking.fronts import fixed_reference, progress, ranks
 from segsweep.tracking.run_logger import MlflowRunLogger
 from segsweep.tracking.run_writer import RunWriter
 from segsweep.tracking.store import ensure_experiment, open_client, resolve_uri, ui_base
 from segsweep.tracking.tracker import MlflowLink, ParamValue, SweepInfo
-from segsweep.tracking.trial_runs import COLOR, RUN_KIND, STATUS, SWEEP_ID, TrialRuns
+from segsweep.tracking.trial_runs import BEST, COLOR, RUN_KIND, STATUS, SWEEP_ID, TrialRuns
+from segsweep.tracking.view_states import Axes
 
 __all__ = ["BackgroundRunLogger", "BackgroundTracker", "MlflowRunLogger", "MlflowTracker"]
 
@@ -43,6 +45,7 @@ class MlflowTracker:
         self._trials: TrialRuns | None = None
         self._costs: dict[str, CostReport] = {}
         self._color = ""
+        self._label = ""
         self._finished = False
         self._now: int | None = None
 
@@ -50,13 +53,17 @@ class MlflowTracker:
         """State when the next events happened, if that was not just now."""
         self._now = timestamp_ms
 
+    def recall(self, costs: Mapping[str, CostReport]) -> None:
+        """Learn the costs of trials whose events another process recorded, by trial id."""
+        self._costs.update(costs)
+
     def start_sweep(self, info: SweepInfo) -> None:
         """Open the parent run; params, space, job and environment are attached once."""
         self._info = info
         parent = self._connected()[0]
         parent.flush()
         if not comparison.has_page(self._client, self._experiment_id):
-            self._write_page(())
+            self._write_page(Axes())
 
     def trial_started(self, trial_id: str, number: int, point: Point, source: str) -> None:
         """Open the child run of a trial; its params are the point."""
@@ -95,7 +102,7 @@ class MlflowTracker:
             trials.finished(evaluation, at=self._time())
         self.front_updated(evaluations)
         trials.abandon("the sweep ended before this trial did", at=self._time())
-        parent.tags({comparison.TRIALS: comparison.count_by_status(evaluations)})
+        parent.tags(page_text.sweep_tags(evaluations, self._sweep().objectives))
         self.flush()
         comparison.write_front_run(
             self._client,
@@ -105,10 +112,14 @@ class MlflowTracker:
             color=self._color,
             reference=self._reference(evaluations),
             at=self._time(),
+            label=self._label,
         )
+        self._write_baselines()
         shown = [attach(self._client, parent.run_id, name, path) for name, path in figures.items()]
-        parent.tags({views.NOTE_TAG: views.sweep_note(self._experiment_id, parent.run_id, shown)})
-        self._write_page(list(dict.fromkeys(axis for evaluation in evaluations for axis in evaluation.point)))
+        text = page_text.front_table(evaluations, self._sweep().objectives)
+        parent.tags({views.NOTE_TAG: views.sweep_note(self._experiment_id, parent.run_id, shown, text)})
+        parent.flush()
+        self._write_page(Axes.of(evaluation.point for evaluation in evaluations))
         parent.tags({STATUS: "complete"})
         parent.terminate("FINISHED", timestamp_ms=self._time())
         self._finished = True
@@ -166,6 +177,7 @@ class MlflowTracker:
                 info=info,
                 parent_run_id=self._parent.run_id,
                 color=self._color,
+                label=self._label,
             )
         return self._parent, self._trials
 
@@ -175,21 +187,26 @@ class MlflowTracker:
         parent.reopen_status()
         parent.params({**info.params, **_conventions(info)})
         parent.tags({STATUS: "running"})
+        parent.metrics({views.RANK: views.SWEEP_RANK}, step=0, timestamp_ms=self._time())
         for name, text in info.artifacts.items():
             self._client.log_text(parent.run_id, text, name)
         return parent
 
     def _find_parent(self, info: SweepInfo) -> RunWriter:
         sweeps = trial_runs.search(self._client, self._experiment_id, kind="sweep")
-        for index, run in enumerate(sweeps):
+        for run in sweeps:
             if run.data.tags[SWEEP_ID] == info.sweep_id:
-                self._color = run.data.tags.get(COLOR, trial_runs.sweep_color(index))
+                self._color = run.data.tags.get(COLOR, method_color(info.method))
+                self._label = run.data.tags.get(page_text.LABEL, info.method)
                 return RunWriter.reopen(self._client, run, stepped=_STEPPED)
-        self._color = trial_runs.sweep_color(len(sweeps))
+        earlier = sum(run.data.tags.get("segsweep.method") == info.method for run in sweeps)
+        self._color = method_color(info.method, earlier)
+        self._label = f"{info.method}.{earlier + 1}" if earlier else info.method
         tags = {
             RUN_KIND: "sweep",
             SWEEP_ID: info.sweep_id,
             "segsweep.method": info.method,
+            page_text.LABEL: self._label,
             COLOR: self._color,
         }
         run = self._client.create_run(
@@ -214,7 +231,12 @@ class MlflowTracker:
             comparison.share_reference(self._client, self._experiment_id, reference)
         return reference
 
-    def _write_page(self, axes: Sequence[str]) -> None:
+    def _write_baselines(self) -> None:
+        text = self._sweep().artifacts.get(baselines.ARTIFACT)
+        if text:
+            baselines.write_baselines(self._client, self._experiment_id, text, at=self._time())
+
+    def _write_page(self, axes: Axes) -> None:
         comparison.write_page(
             self._client, self._experiment_id, objectives=self._sweep().objectives, axes=axes, at=self._time()
         )
@@ -227,6 +249,7 @@ def _conventions(info: SweepInfo) -> dict[str, ParamValue]:
         "convention.macs": "per image, 1 MAC = 2 FLOPs, matmuls included; gmacs = macs / 1e9",
         "convention.miou": "one confusion matrix over the validation split, in [0, 1]; miou_pct = 100 x miou",
         "convention.miou_final": "only complete trials have miou; every validation is in val_miou",
+        "convention.miou_best": f"{BEST} is the best validation of a trial, also of one that was stopped",
         "convention.hypervolume": (
             f"stored units of the objectives, corner in the tag {comparison.REFERENCE}; "
             "hypervolume_scaled = hypervolume / product of the minimised corners"

@@ -99,10 +99,7 @@ class MlflowRunLogger:
             return None
         condition = f"tags.`{RUN_ID}` = '{tags[RUN_ID]}'"
         found = self._client.search_runs([self._experiment_id], filter_string=condition, max_results=1)
-        if not found:
-            return None
-        self._client.update_run(found[0].info.run_id, status="RUNNING")
-        return found[0]
+        return found[0] if found else None
 
     def _time(self) -> int:
         return self._now if self._now is not None else time.time_ns() // 1_000_000
@@ -119,8 +116,10 @@ class MlflowRunLogger:
             run = self._earlier_run(tags) or self._client.create_run(
                 self._experiment_id, start_time=self._time(), tags=tags, run_name=name
             )
-            self._writer = RunWriter.reopen(self._client, run, stepped=STEPPED)
-            self._writer.tags(tags)
+            writer = RunWriter.reopen(self._client, run, stepped=STEPPED)
+            writer.reopen_status()
+            writer.tags(tags)
             for file_name, text in artifacts.items():
                 self._client.log_text(run.info.run_id, text, file_name)
+            self._writer = writer
         return self._writer

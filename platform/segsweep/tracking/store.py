@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from segsweep.errors import EnvironmentProblem
+from segsweep.redaction import without_passwords
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -34,6 +35,8 @@ def quiet_mlflow() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # a line for every try of a server that is down; what did not get there is told at the end
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def resolve_uri(tracking_uri: str) -> str:
@@ -47,14 +50,20 @@ def resolve_uri(tracking_uri: str) -> str:
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         return tracking_uri.rstrip("/")
     raise EnvironmentProblem(
-        f"tracking address {tracking_uri!r} is not supported: allowed are sqlite:///path/to/mlflow.db and "
-        "http(s)://host:port; MLflow keeps plain ./mlruns folders in maintenance mode only"
+        f"tracking address {without_passwords(tracking_uri)!r} is not supported: allowed are "
+        "sqlite:///path/to/mlflow.db and http(s)://host:port; MLflow keeps plain ./mlruns folders in "
+        "maintenance mode only"
     )
 
 
 def database_path(tracking_uri: str) -> Path:
     """The absolute path of the database file of a ``sqlite:///`` address."""
     return Path(tracking_uri.removeprefix(_SQLITE)).expanduser().resolve()
+
+
+def is_there(tracking_uri: str) -> bool:
+    """Whether a store can be looked for: the file of a SQLite store exists; servers are not asked."""
+    return not tracking_uri.startswith(_SQLITE) or database_path(tracking_uri).is_file()
 
 
 def artifact_root(tracking_uri: str) -> Path | None:

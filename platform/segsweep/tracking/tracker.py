@@ -39,15 +39,16 @@ class SweepInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class MlflowLink:
-    """Where the runs are, and what did not get there.
+    """Where the runs are, and what is not there (yet).
 
     Attributes:
         tracking_uri: Store that was written.
         experiment_id: Empty if the store was never reached.
         parent_run_id: Run of the sweep (or of the training); empty if it was never created.
         url: Deep link that opens the comparison in the UI; empty if the store was never reached.
-        lost: Number of calls that never reached the store.
-        problem: One sentence on what was lost and why; empty if all is well.
+        lost: Number of records and entries that the store will never get.
+        waiting: Number of records that are on disk and not in the store yet.
+        problem: What is lost or waits, why, and what to do; empty if all is well.
     """
 
     tracking_uri: str
@@ -55,6 +56,7 @@ class MlflowLink:
     parent_run_id: str
     url: str
     lost: int = 0
+    waiting: int = 0
     problem: str = ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from segsweep.records import CostReport, Evaluation, Point, Score, TrialStatus
+from segsweep.tracking.colors import pale
 from segsweep.tracking.run_writer import RunWriter
 from segsweep.tracking.tracker import SweepInfo
 from segsweep.tracking.units import rounded
@@ -23,19 +24,9 @@ RUN_STATUS = {
     TrialStatus.FAILED: "FAILED",
 }
 _STEPPED = ("val_miou", "train_loss")
-# Okabe and Ito's colours without yellow and black: told apart by colour-blind readers, one per sweep
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
-
-def sweep_color(index: int) -> str:
-    """The colour of the ``index``-th sweep of an experiment."""
-    return _PALETTE[index % len(_PALETTE)]
-
-
-def pale(color: str, share: float = 0.72) -> str:
-    """The colour mixed with white: for what is not on the front."""
-    channels = (int(color[start : start + 2], 16) for start in (1, 3, 5))
-    return "#" + "".join(f"{round(channel + (255 - channel) * share):02X}" for channel in channels)
+_MEASURED = ("images_per_second", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99")
+BEST = "best_val_miou_pct"  # over all validations, at whatever fidelity; the final value is in miou_pct
+BEST_EPOCH = "best_val_epoch"
 
 
 def search(client: Any, experiment_id: str, *, kind: str, sweep_id: str | None = None) -> list[Any]:
@@ -63,13 +54,21 @@ class TrialRuns:
     """Writes trials; the caller gives the time of each event in ms since the epoch."""
 
     def __init__(
-        self, client: Any, experiment_id: str, *, info: SweepInfo, parent_run_id: str, color: str
+        self,
+        client: Any,
+        experiment_id: str,
+        *,
+        info: SweepInfo,
+        parent_run_id: str,
+        color: str,
+        label: str | None = None,
     ) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self._info = info
         self._parent_run_id = parent_run_id
         self._color = color
+        self._label = label or info.method
         self._ranks: dict[str, int] = {}
         self._creating: set[str] = set()
         self._writers = {
@@ -77,6 +76,9 @@ class TrialRuns:
             for run in search(client, experiment_id, kind="trial", sweep_id=info.sweep_id)
             if TRIAL_ID in run.data.tags
         }
+        for trial_id, writer in self._writers.items():  # a rank that is recorded is not sent again
+            if writer.tag("pareto.rank").isdecimal():
+                self._ranks[trial_id] = int(writer.tag("pareto.rank"))
 
     @property
     def pending(self) -> int:
@@ -85,7 +87,7 @@ class TrialRuns:
 
     def started(self, trial_id: str, *, number: int, point: Point, source: str, at: int) -> None:
         """Open the trial's run, or the one that it had before the sweep was interrupted."""
-        writer = self._writer(trial_id, number=number, at=at)
+        writer = self._writer(trial_id, number=number, source=source, at=at)
         writer.reopen_status()
         writer.params(point)
         writer.tags({STATUS: "running", "segsweep.source": source})
@@ -101,7 +103,7 @@ class TrialRuns:
 
     def finished(self, evaluation: Evaluation, *, at: int) -> None:
         """Record how the trial ended, with everything that an earlier call may have lost."""
-        writer = self._writer(evaluation.trial_id, number=evaluation.number, at=at)
+        writer = self._writer(evaluation.trial_id, number=evaluation.number, source=evaluation.source, at=at)
         writer.params(evaluation.point)
         if evaluation.cost is not None:
             self.cost(evaluation.trial_id, evaluation.cost, at=at)
@@ -110,6 +112,7 @@ class TrialRuns:
         final = {"fidelity": evaluation.fidelity, "trial_seconds": evaluation.seconds}
         if evaluation.miou is not None:  # only of a complete trial: a low-fidelity mIoU is not a result
             final.update({"miou": evaluation.miou, **dict([rounded("miou", evaluation.miou)])})
+        final.update(_best(evaluation))
         writer.metrics(final, step=0, timestamp_ms=at)
         writer.tags(
             {
@@ -152,12 +155,12 @@ class TrialRuns:
         for writer in self._writers.values():
             writer.flush()
 
-    def _writer(self, trial_id: str, *, number: int | None = None, at: int) -> RunWriter:
+    def _writer(self, trial_id: str, *, number: int | None = None, source: str = "", at: int) -> RunWriter:
         if trial_id not in self._writers:
             # a creation whose answer was lost may have happened: look before creating it again
             run = self._found(trial_id) if trial_id in self._creating else None
             self._creating.add(trial_id)
-            run = run or self._create(trial_id, number=number, at=at)
+            run = run or self._create(trial_id, number=number, source=source, at=at)
             self._creating.discard(trial_id)
             self._writers[trial_id] = RunWriter.reopen(self._client, run, stepped=_STEPPED)
         return self._writers[trial_id]
@@ -166,9 +169,10 @@ class TrialRuns:
         runs = search(self._client, self._experiment_id, kind="trial", sweep_id=self._info.sweep_id)
         return next((run for run in runs if run.data.tags.get(TRIAL_ID) == trial_id), None)
 
-    def _create(self, trial_id: str, *, number: int | None, at: int) -> Any:
-        # the number first: the UI cuts long names at the end
-        label = f"t{number:03d}" if number is not None else trial_id
+    def _create(self, trial_id: str, *, number: int | None, source: str, at: int) -> Any:
+        # method and number first: the UI cuts long names at the end; colour and parent tell the sweep
+        name = f"{self._label}-t{number:03d}" if number is not None else f"{self._label}-{trial_id}"
+        kind, _, seed = source.partition(":")
         tags = {
             "mlflow.parentRunId": self._parent_run_id,
             RUN_KIND: "trial",
@@ -181,8 +185,19 @@ class TrialRuns:
             COLOR: pale(self._color),
         }
         return self._client.create_run(
-            self._experiment_id, start_time=at, tags=tags, run_name=f"{label} {self._info.name}"
+            self._experiment_id,
+            start_time=at,
+            tags=tags,
+            run_name=f"{name} {seed}" if kind == "seed" and seed else name,
         )
+
+
+def _best(evaluation: Evaluation) -> dict[str, float]:
+    """The best validation of a trial and its epoch; nothing of a trial that was never validated."""
+    if not evaluation.scores:
+        return {}
+    best = max(evaluation.scores, key=lambda score: score.miou)
+    return {BEST: rounded("miou", best.miou)[1], BEST_EPOCH: float(best.epoch)}
 
 
 def _cost_metrics(cost: CostReport) -> dict[str, float]:
@@ -198,4 +213,6 @@ def _cost_metrics(cost: CostReport) -> dict[str, float]:
     values = {name: getattr(cost, name) for name in names}
     stored = {name: float(value) for name, value in values.items() if value is not None}
     readable = dict(rounded(name, value) for name, value in stored.items() if name in ("macs", "num_params"))
-    return {**stored, **readable}
+    # speed is no more exact than that, and MLflow's table prints every digit
+    speed = {name: float(f"{value:.5g}") for name, value in stored.items() if name in _MEASURED}
+    return {**stored, **speed, **readable}

@@ -26,8 +26,10 @@ from segsweep.training.checkpoint import load_checkpoint, save_checkpoint
 from segsweep.training.inference import evaluate
 from segsweep.training.objective import LossValues, mean_values, weigh
 from segsweep.training.optim import WeightAverage, build_optimizer, set_learning_rate
+from segsweep.training.ranks import RandomState, random_states, restore_random_state, seed_rank
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import Session
+from segsweep.training.step_checkpoints import StepCheckpoints
 
 GPU_LOADER_THREADS = 4  # augment ahead of a GPU
 
@@ -55,7 +57,15 @@ class Schedule:
     eval_batch_size: int = 8
 
 
-def fit(model: nn.Module, schedule: Schedule, session: Session, *, device: torch.device) -> list[Score]:
+def fit(
+    model: nn.Module,
+    schedule: Schedule,
+    session: Session,
+    *,
+    device: torch.device,
+    checkpoints: StepCheckpoints | None = None,
+    keep: Callable[[nn.Module], None] | None = None,
+) -> list[Score]:
     """Train and validate after every epoch until the schedule or the session ends.
 
     Args:
@@ -63,36 +73,66 @@ def fit(model: nn.Module, schedule: Schedule, session: Session, *, device: torch
         schedule: Data, recipe and rungs.
         session: Rank, world size and where scores go.
         device: Where to train.
+        checkpoints: Where the state is written within and after epochs and resumed from; without them only
+            the session's checkpoint is.
+        keep: Called with the network that was validated last (the average, if there is one) when the whole
+            schedule has been trained.
 
     Returns:
         The scores of all epochs, those of the checkpoint that was resumed included.
 
     Raises:
         TrainingDiverged: If a loss is not finite.
-        DataError: If a split is empty or smaller than one batch.
+        DataError: If a split is empty or smaller than one batch, or every checkpoint is damaged.
+        EnvironmentProblem: If a checkpoint cannot be written or its store not be reached.
         InvalidInput: If the recipe does not fit the data or the number of workers.
     """
     training = Training(model, schedule, session, device)
-    if (path := session.checkpoint()) is not None:
-        training.restore(path)
-    before = training.scores[-1].seconds if training.scores else 0.0
-    started = time.perf_counter() - before
+    if (state := _interrupted(session, checkpoints)) is not None:
+        training.load(state)
+
+    def after_step() -> None:
+        if checkpoints is not None and checkpoints.due(training.step):
+            training.note_random_states()
+            checkpoints.write(training.step, training.state)
+
+    def save(path: Path) -> None:
+        training.save(path)
+        if checkpoints is not None:
+            checkpoints.add(training.step, path)
+
     while training.epoch < training.recipe.epochs:
-        loss = training.train_epoch()
+        loss = training.train_epoch(after_step)
         session.mark("last_step")
-        score = training.score(loss, seconds=time.perf_counter() - started)
-        training.scores.append(score)
-        if not session.report(score, training.save):
+        training.scores.append(training.score(loss, seconds=training.seconds))
+        training.note_random_states()
+        if not session.report(training.scores[-1], save):
             break
+    if keep is not None and training.epoch == training.recipe.epochs:
+        keep(training.average.model if training.average is not None else training.model)
     return training.scores
 
 
+def _interrupted(session: Session, checkpoints: StepCheckpoints | None) -> dict[str, Any] | None:
+    """The state to go on from, if there is one."""
+    if checkpoints is not None:
+        return checkpoints.newest()
+    path = session.checkpoint()
+    return None if path is None else load_checkpoint(path)
+
+
+def _nothing() -> None:
+    """After a step."""
+
+
 class Training:
-    """The state that a checkpoint holds: model, average, optimiser, epoch, scores.
+    """The state that a checkpoint holds: model, average, optimiser, place in the data, chance, scores.
 
     Attributes:
         recipe: The schedule's, with ``epochs`` as they come out on the data.
+        step: Optimiser steps that are done; the data of the next one follow from it.
         epoch: Finished epochs; ``scores``: of those.
+        losses: Of the steps of the epoch that is under way.
         terms: Mean over the last epoch of each loss term, by name and without its weight.
     """
 
@@ -124,9 +164,12 @@ class Training:
             world_size=session.world_size,
         )
         self.recipe = recipe.for_images(len(self.loader.dataset))
-        self.epoch = 0
+        self.epoch, self.step = 0, 0
         self.scores: list[Score] = []
+        self.losses: list[LossValues] = []
         self.terms: dict[str, float] = {}
+        self._random: list[RandomState] = []
+        self._began = time.perf_counter()
 
     def _replicate(self) -> nn.Module:
         if self.session.world_size == 1:
@@ -134,21 +177,29 @@ class Training:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
 
-    def train_epoch(self) -> float:
-        """Train one epoch; returns the mean over its steps of the loss over all ranks."""
+    def train_epoch(self, after_step: Callable[[], None] = _nothing) -> float:
+        """Train one epoch, or what is left of it.
+
+        Args:
+            after_step: Called between the steps; the state may be saved then.
+
+        Returns:
+            The mean over the epoch's steps of the loss over all ranks.
+        """
         self.model.train()
-        losses: list[LossValues] = []
         first_step, last_step = (self._steps_after(epoch) for epoch in (self.epoch, self.epoch + 1))
-        batches = self.loader.epoch(self.epoch)
-        for step in range(first_step, last_step):
+        batches = self.loader.epoch(self.epoch, first_step=self.step - first_step)
+        for step in range(self.step, last_step):
             with self.session.computing():
                 batch = next(batches)
-                if not losses and not self.scores:
+                if not self.losses and not self.scores:
                     self.session.mark("first_step")
-                losses.append(self.train_step(step, *batch))
+                self.losses.append(self.train_step(step, *batch))
+            self.step = step + 1
+            after_step()
         self._raise_if_not_finite()
         self.epoch += 1
-        mean = mean_values(losses)
+        mean, self.losses = mean_values(self.losses), []
         self.terms = mean.terms
         return mean.value
 
@@ -234,30 +285,63 @@ class Training:
         )
 
     def save(self, path: Path) -> None:
-        """Write everything that ``restore`` needs to go on exactly."""
-        state: dict[str, Any] = {
-            "epoch": self.epoch,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": None,
-            "average_updates": 0,
-            "scores": [score.to_json() for score in self.scores],
-        }
-        if self.average is not None:
-            state["average"] = self.average.model.state_dict()
-            state["average_updates"] = self.average.updates
-        save_checkpoint(path, state)
+        """Write everything that ``restore`` needs to go on exactly; see ``state``."""
+        save_checkpoint(path, self.state())
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same config and recipe."""
-        state = load_checkpoint(path)
+        self.load(load_checkpoint(path))
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far, that before an interruption included."""
+        return time.perf_counter() - self._began
+
+    def note_random_states(self) -> None:
+        """Ask all ranks for their random states; by all of them, before one of them calls ``state``."""
+        self._random = random_states(world_size=self.session.world_size, device=self.device)
+
+    def state(self) -> dict[str, Any]:
+        """All that decides how the training goes on, as tensors and plain values.
+
+        The order of the data and their augmentation need only the step: see ``segsweep.data.loader``.
+        """
+        if self.session.world_size == 1:
+            self.note_random_states()
+        average = self.average
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if average is None else average.model.state_dict(),
+            "average_updates": 0 if average is None else average.updates,
+            "losses": [[loss.value, loss.terms] for loss in self.losses],
+            "random": self._random,
+            "scores": [score.to_json() for score in self.scores],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a state; on another number of ranks chance goes on differently, all else does not."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
+        self.step = state.get("step", self._steps_after(self.epoch))
         self.scores = [Score(**score) for score in state["scores"]]
+        self.losses = [LossValues(value=value, terms=terms) for value, terms in state.get("losses", [])]
         if self.average is not None and state["average"] is not None:
             self.average.model.load_state_dict(state["average"])
             self.average.updates = state["average_updates"]
+        before = self.scores[-1].seconds if self.scores else 0.0
+        self._began = time.perf_counter() - state.get("seconds", before)
+        self._load_random(state.get("random", []))
+
+    def _load_random(self, states: list[RandomState]) -> None:
+        if len(states) == self.session.world_size:
+            restore_random_state(states[self.session.rank], device=self.device)
+        elif states:
+            seed_rank(self.schedule.seed, self.session.rank, step=self.step)
 
 
 def _refuse_empty_parts(recipe: Recipe, world_size: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from segsweep.errors import DataError
 
@@ -28,6 +28,22 @@ def read_image(path: Path) -> NDArray[np.uint8]:
                 "convert it to an 8-bit RGB PNG or JPEG"
             )
         return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def read_upright(path: Path) -> NDArray[np.uint8]:
+    """Read a user's picture as people see it, RGB uint8 ``(H, W, 3)``: turned as its EXIF tag says.
+
+    Raises:
+        DataError: If it is missing or damaged; names the file.
+    """
+    image = read_image(path)
+    try:
+        with Image.open(path) as picture:
+            if picture.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) == _UPRIGHT:
+                return image
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: its EXIF tags cannot be read ({error}); save the picture again") from error
 
 
 def read_mask(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from segsweep.models.backbones.swin import Swin
 
 Origin = Literal["timm", "microsoft", "mmseg"]
+ORIGINS: tuple[Origin, ...] = ("timm", "microsoft", "mmseg")
 
 _BUFFERS = ("relative_position_index", "attn_mask", "relative_coords_table")
 _MERGING = re.compile(r"stages\.\d+\.downsample\.(norm|reduction)\.(weight|bias)")
@@ -73,6 +74,36 @@ def load_swin_weights(
     _check_complete(loaded, wanted)
     model.load_state_dict({**wanted, **loaded})
     return sorted(unused)
+
+
+def translated_swin(
+    model: Swin, state_dict: Mapping[str, Tensor], *, origin: Origin
+) -> dict[str, tuple[str, Tensor]]:
+    """Weights under our names and in our layout, whether or not they fit.
+
+    Bias tables of another window size are resized, bicubically. Masks and indices are left out.
+
+    Returns:
+        Our name -> (their name, value).
+    """
+    wanted = model.state_dict()
+    found: dict[str, tuple[str, Tensor]] = {}
+    for name, theirs in state_dict.items():
+        if name.rsplit(".", 1)[-1] in _BUFFERS:
+            continue
+        target, value = _our_name(name, origin), theirs
+        if origin != "mmseg" and _MERGING.fullmatch(target) and value.shape[-1] % 4 == 0:
+            value = _channel_first(value)
+        if target.endswith(_TABLE) and target in wanted and _is_square_table(value, like=wanted[target]):
+            value = _resize_table(value, wanted[target].shape[0])
+        found[target] = (name, value)
+    return found
+
+
+def _is_square_table(table: Tensor, *, like: Tensor) -> bool:
+    """Whether a bias table of as many heads is for another window."""
+    same_heads = table.ndim == like.ndim and table.shape[1:] == like.shape[1:]
+    return same_heads and table.shape != like.shape and round(table.shape[0] ** 0.5) ** 2 == table.shape[0]
 
 
 def _our_name(name: str, origin: Origin) -> str:

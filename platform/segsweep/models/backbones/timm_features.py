@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +30,7 @@ class TimmFeatures(nn.Module):
         output_stride: Stride that the network ends at, with dilation instead of further strides.
 
     Attributes:
+        name: The network's name.
         channels: Width of each level of the output.
         strides: True stride of each level.
 
@@ -35,6 +40,7 @@ class TimmFeatures(nn.Module):
 
     def __init__(self, name: str, *, levels: tuple[int, ...], output_stride: int = FULL_STRIDE) -> None:
         super().__init__()
+        self.name = name
         reductions = _reductions(name)
         missing = [level for level in levels if 2**level not in reductions]
         if missing:
@@ -125,3 +131,40 @@ def _check_dilation(name: str, output_stride: int) -> None:
         f"backbone.name={name!r} cannot end at output_stride={output_stride}{problem}; use output_stride=32, "
         "or a ResNet, ConvNeXt or EfficientNet with 8 or 16"
     )
+
+
+def translated_features(
+    backbone: TimmFeatures, state_dict: Mapping[str, Tensor]
+) -> Iterator[tuple[str, dict[str, tuple[str, Tensor]]]]:
+    """Weights of the whole network under the names of its feature pyramid, whether or not they fit.
+
+    Yields:
+        Whose names were understood, and our name -> (their name, value): ``timm``, then ``official`` where
+        timm knows how to read the network's first release.
+    """
+    ours = {
+        _plain(name.removeprefix("features.").removeprefix("model.")): name for name in backbone.state_dict()
+    }
+    yield "timm", {ours.get(_plain(name), name): (name, value) for name, value in state_dict.items()}
+    renamed = _filtered(backbone.name, state_dict)
+    yield "official", {ours.get(_plain(name), name): (name, value) for name, value in renamed.items()}
+
+
+def _plain(name: str) -> str:
+    """timm writes ``stages_0`` in a pyramid where the network has ``stages.0``."""
+    return name.replace("_", ".")
+
+
+def _filtered(name: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What timm makes of a release in other names or sizes; nothing if it cannot read it."""
+    module = sys.modules[timm.model_entrypoint(name).__module__]
+    read: Callable[..., Any] | None = getattr(module, "checkpoint_filter_fn", None)
+    if read is None:
+        return {}
+    with torch.device("meta"):
+        network = timm.create_model(name, pretrained=False)
+    try:
+        found = read(dict(state_dict), network)
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError):
+        return {}  # a foreign file, which no reader of this network understands
+    return {key: value for key, value in found.items() if isinstance(value, Tensor)}

@@ -17,18 +17,28 @@ from segsweep.models.interface import Criterion, MethodConfig, SegmentationOutpu
 from segsweep.models.policy_network import PolicyName, PolicyNetwork
 from segsweep.models.token_segmenter import pad_to_superpatches
 
-_CLASSES = 2  # several classes, one class
+_CLASSES = ("several classes", "one class")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PolicyOutput(SegmentationOutput):
-    """Logits of superpatches, ``(B, 2, ceil(H / 32), ceil(W / 32))``: several classes, one class."""
+    """Logits of superpatches, ``(B, 2, ceil(H / 32), ceil(W / 32))``: several classes, one class.
+
+    Attributes:
+        image_size: Height and width of the images in pixels, without padding.
+    """
+
+    image_size: tuple[int, int]
 
     def semantic_logits(self, size: tuple[int, int]) -> Tensor:
-        """The logits of its superpatch for every pixel, ``(B, 2, H, W)``; the padding is left out."""
-        height, width = size
+        """The logits of its superpatch for every pixel, ``(B, 2, H, W)``; the padding is left out.
+
+        At another size than that of the images: those of the nearest pixel.
+        """
+        height, width = self.image_size
         enlarged = F.interpolate(self.logits, scale_factor=SUPERPATCH_PIXELS, mode="nearest")
-        return enlarged[..., :height, :width]
+        pixels = enlarged[..., :height, :width]
+        return pixels if size == self.image_size else F.interpolate(pixels, size, mode="nearest-exact")
 
 
 class PolicyModel(nn.Module):
@@ -43,7 +53,7 @@ class PolicyModel(nn.Module):
     """
 
     stride = SUPERPATCH_PIXELS
-    num_classes = _CLASSES
+    num_classes = len(_CLASSES)
 
     def __init__(self, network: PolicyNetwork) -> None:
         super().__init__()
@@ -51,7 +61,8 @@ class PolicyModel(nn.Module):
 
     def forward(self, images: Tensor) -> PolicyOutput:
         """``(B, 3, H, W)``, normalised RGB, padded with zeros to multiples of 32 pixels."""
-        return PolicyOutput(self.network(pad_to_superpatches(images)))
+        logits = self.network(pad_to_superpatches(images))
+        return PolicyOutput(logits=logits, image_size=(images.shape[-2], images.shape[-1]))
 
 
 class PolicyConfig(MethodConfig):
@@ -71,6 +82,10 @@ class PolicyConfig(MethodConfig):
     def build(self, num_classes: int) -> PolicyModel:
         """Make the network; it has two classes, whatever the ``num_classes`` of the data."""
         return PolicyModel(PolicyNetwork(self.network))
+
+    def class_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The two kinds of superpatches, whatever the classes of the data."""
+        return _CLASSES
 
     def superpatch_targets(self, labels: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
         """Targets of the superpatches, ``(B, H, W)`` int64 to ``(B, ceil(H / 32), ceil(W / 32))``."""
@@ -94,7 +109,7 @@ class PolicyConfig(MethodConfig):
         return confusion_matrix(
             output.logits.argmax(1),
             self.superpatch_targets(labels, ignore_index=ignore_index),
-            num_classes=_CLASSES,
+            num_classes=len(_CLASSES),
             ignore_index=ignore_index,
         )
 
