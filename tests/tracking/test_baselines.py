@@ -100,3 +100,21 @@ def test_runs_are_written_once_and_say_that_nobody_measured_them(store_uri: str)
     shown = Published.of(runs.values())
     assert (shown.beside, shown.elsewhere) == (1, {"ade20k": ("macs",)})
     assert shown.names == {"ade20k": "ade20k at 64x128"}
+
+
+def test_a_run_whose_writer_died_keeps_its_own_axes(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = open_client(store_uri)
+    experiment = ensure_experiment(client, store_uri, "x")
+    text = to_text([_baseline("ade20k")], data="camvid", size=(64, 128))
+
+    def killed(*_: object, **__: object) -> None:
+        raise ConnectionResetError("the server died")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("segsweep.tracking.baselines.RunWriter.reopen", killed)
+        with pytest.raises(ConnectionResetError):
+            write_baselines(client, experiment, text, at=1)
+    write_baselines(client, experiment, text, at=2)
+    (run,) = search(client, experiment, kind="published")
+    assert "miou_pct" not in run.data.metrics  # no dot beside the trials of another data set
+    assert run.data.metrics["published ade20k mIoU percent"] == 50.0

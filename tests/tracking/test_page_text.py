@@ -79,3 +79,27 @@ def test_sweeps_that_share_no_axis_are_named(change: dict[str, str], expected: s
 def test_speeds_of_two_devices_are_told_apart() -> None:
     other = run(SAME, **{"segsweep.device": "gpu-2"})
     assert "2 devices" in page_text.differences([run(SAME), other])
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"segsweep.device": "cpu-1, gpu-2"}, "2 devices"),  # one sweep on a cluster of two kinds of machine
+        ({"segsweep.speed_conditions": "cpu-1, threads 2, batch 1"}, ""),
+        (
+            {"segsweep.speed_conditions": "cpu-1, threads 4, batch 1"},
+            "in 2 ways (threads 2, batch 1 / threads 4, batch 1)",
+        ),
+    ],
+)
+def test_speeds_count_together_only_if_measured_alike(tags: dict[str, str], expected: str) -> None:
+    first = run(SAME, **{"segsweep.speed_conditions": "cpu-1, threads 2, batch 1"})
+    warning = page_text.differences([first, run(SAME, **tags)])
+    assert expected in warning and bool(expected) == bool(warning)
+
+
+def test_a_sweep_that_was_killed_is_not_shown_as_running() -> None:
+    interrupted = run(SAME, **{"segsweep.status": "interrupted"})
+    interrupted.info = SimpleNamespace(run_name="s", run_id="r")
+    interrupted.data.metrics = {}
+    assert "| interrupted |" in page_text.sweep_table("1", [interrupted])

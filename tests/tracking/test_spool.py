@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -213,3 +215,26 @@ def test_harden_may_be_called_at_any_time(tmp_path: Path) -> None:
     spool.harden()
     spool.close()
     assert (tmp_path / SPOOL).stat().st_size > 0
+
+
+def test_a_moments_lock_of_a_sync_does_not_divert_the_writer(tmp_path: Path) -> None:
+    path = tmp_path / SPOOL
+    path.touch()
+    with path.open("r+b") as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        timer = threading.Timer(0.03, fcntl.flock, (looking, fcntl.LOCK_UN))
+        timer.start()
+        spool = new_spool(tmp_path)
+        spool.append({"at": 1, "do": "log", "step": 0})
+        timer.join()
+    assert (spool.path, steps(path)) == (path, [0])
+
+
+def test_a_writer_that_may_not_divert_writes_nowhere_else(tmp_path: Path) -> None:
+    first = new_spool(tmp_path)
+    first.append({"at": 1, "do": "log", "step": 0})
+    second = Spool(tmp_path / SPOOL, kind="run", destination=STORE, may_divert=False)
+    second.append({"at": 2, "do": "close"})
+    second.close()
+    assert "cannot be written" in second.problem
+    assert [file.name for file in tmp_path.iterdir()] == [SPOOL]

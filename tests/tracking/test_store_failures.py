@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
 from segsweep.errors import EnvironmentProblem
 from segsweep.tracking.failures import first_line, is_refusal
+from segsweep.tracking.landing import landing_page
 
 REFUSED = [
     MlflowException("Invalid metric name", error_code=INVALID_PARAMETER_VALUE),
@@ -49,3 +52,15 @@ def test_a_server_that_is_away_is_told_in_a_few_words() -> None:
     )
     assert first_line(error) == "http://10.0.0.7:5000 does not answer (Connection refused)"
     assert first_line(ValueError("first\nsecond")) == "ValueError: first"
+
+
+def test_no_password_is_told_with_a_server_that_is_away() -> None:
+    error = MlflowException("API request to http://me:secret@10.0.0.7/api/2.0 failed with exception refused")
+    assert "secret" not in first_line(error)
+    assert "10.0.0.7 does not answer" in first_line(error)
+
+
+def test_a_damaged_database_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database at all, but long enough to be read as one" * 50)
+    with pytest.raises(EnvironmentProblem, match=r"cannot open the MLflow store"):
+        landing_page(f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -274,3 +274,24 @@ def test_a_file_that_is_no_spool_is_refused_with_its_name(run_folder: Path) -> N
     (run_folder / SPOOL).write_text('{"spool": "x", "version": 99, "kind": "run"}\n')
     with pytest.raises(DataError, match=SPOOL):
         sync_spool(run_folder / SPOOL)
+
+
+def test_a_record_that_nobody_can_read_holds_up_nothing(store_uri: str, run_folder: Path) -> None:
+    spool = run_folder / SPOOL
+    evaluations = recorded_sweep(2, seed=4)
+    away = f"http://127.0.0.1:{free_port()}"
+    tracker = durable_tracker(away, experiment=EXPERIMENT, spool=spool)
+    tracker.start_sweep(INFO)
+    tell(tracker, evaluations)
+    tracker.close()
+    lines = spool.read_bytes().splitlines(keepends=True)
+    poison = b'{"at":1,"do":"trial_finished","evaluation":{"trial_id":"x"}}\n'
+    spool.write_bytes(b"".join([*lines[:3], poison, *lines[3:]]))
+    for _ in range(2):  # the second time from a position after it
+        synced = sync_spool(spool, tracking_uri=store_uri, attempts=1)
+        assert (synced.waiting, synced.refused) == (0, 1)
+        with spool.open("ab") as file:
+            file.write(lines[2])  # the start of another life
+    assert {run.data.tags["segsweep.trial_id"] for run in Stored(store_uri, EXPERIMENT).of_kind("trial")} == {
+        evaluation.trial_id for evaluation in evaluations
+    }

@@ -19,7 +19,8 @@ from cli_process import SEGSWEEP
 
 from segsweep.errors import EnvironmentProblem
 from segsweep.jobs import ui
-from segsweep.jobs.ui import plan_ui, recorded_store
+from segsweep.jobs.recorded_store import newest_store
+from segsweep.jobs.ui import plan_ui
 from segsweep.records import DEFAULT_OBJECTIVES
 from segsweep.tracking.basic_auth import PASSWORD_VARIABLE, prepare_basic_auth
 from segsweep.tracking.mlflow_tracker import MlflowTracker
@@ -44,17 +45,17 @@ def _job(out: Path, name: str, uri: str | None, *, age_s: int) -> None:
 
 
 def test_the_store_is_that_of_the_newest_job(tmp_path: Path) -> None:
-    assert recorded_store(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert newest_store(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     _job(tmp_path, "new", "http://mlflow.example.org:5000", age_s=1)
     _job(tmp_path, "old", None, age_s=2)
-    assert recorded_store(tmp_path) == "http://mlflow.example.org:5000"
+    assert newest_store(tmp_path) == "http://mlflow.example.org:5000"
 
 
 def test_a_damaged_job_is_passed_over(tmp_path: Path) -> None:
     _job(tmp_path, "old", "sqlite:////elsewhere/mlflow.db", age_s=2)
     _job(tmp_path, "new", None, age_s=1)
     (tmp_path / "sweeps" / "new" / "job.json").write_text("{")
-    assert recorded_store(tmp_path) == "sqlite:////elsewhere/mlflow.db"
+    assert newest_store(tmp_path) == "sqlite:////elsewhere/mlflow.db"
 
 
 def test_a_place_without_records_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/mlflow_ui.md from finished sweeps: ``python ui_screenshots.py docs/images SWEEP...``."""
+"""Take the pictures of docs/mlflow_ui.md of finished sweeps: ``ui_screenshots.py docs/images SWEEP...``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ PICTURES = (
     ("pareto-fronts", "CHART", "mlflow_fronts.png", (1600, 1500), 6),
     ("by-method", "CHART", "mlflow_by_method.png", (1600, 1500), 5),
     ("all-trials", "CHART", "mlflow_designs.png", (1600, 2300), 4),
-    ("all-trials", "TABLE", "mlflow_table.png", (1800, 900), 0),
-    ("sweep-progress", "CHART", "mlflow_progress.png", (1600, 1150), 2),
 )
 
 
@@ -47,7 +45,9 @@ def _photograph(base: str, experiment: str, out: Path) -> None:
     for view, mode, name, (width, height), charts in PICTURES:
         with Browser(width=width, height=height) as browser:
             browser.open(comparison_url(base, experiment, view=view, mode=mode))
-            browser.wait_for(f"{CHARTS} >= {charts} && /matching runs/.test(document.body.innerText)")
+            browser.wait_for(
+                f"{CHARTS} >= {charts} && document.body && /matching runs/.test(document.body.innerText)"
+            )
             time.sleep(SETTLE_S)
             browser.screenshot(out / name)
     with Browser(width=1700, height=1300) as browser:

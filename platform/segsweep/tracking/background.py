@@ -75,10 +75,14 @@ class BackgroundTracker:
         """Record the call; of several that wait together only the last is told, it covers the others."""
         self._drain.submit(sweep_events.FRONT, trials=self._trials(evaluations))
 
-    def sweep_finished(self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path]) -> None:
+    def sweep_finished(
+        self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path], *, interrupted: bool = False
+    ) -> None:
         """Record the call; the figures must stay where they are."""
         folder = self._spool.path.parent
-        fields = sweep_events.finished_fields(self._trials(evaluations), figures, folder=folder)
+        fields = sweep_events.finished_fields(
+            self._trials(evaluations), figures, folder=folder, interrupted=interrupted
+        )
         self._drain.submit(FINISHED, **fields)
 
     def close(self, timeout_s: float = 60.0) -> MlflowLink:
@@ -90,7 +94,7 @@ class BackgroundTracker:
             kinds = (sweep_events.TRIAL_FINISHED, sweep_events.EVALUATION)
             path = self._spool.path
             records = records_of(path, kinds) if path.exists() else ()
-            self._ended = dict.fromkeys(record["evaluation"]["trial_id"] for record in records)
+            self._ended = sweep_events.readable_trials(records)
         return self._ended
 
     def _trials(self, evaluations: Sequence[Evaluation]) -> list[str] | int:

@@ -165,16 +165,17 @@ def write_baselines(client: Any, experiment_id: str, text: str, *, at: int) -> N
     known = {run.data.tags.get(NAME): run for run in search(client, experiment_id, kind=KIND)}
     for item in items:
         key = f"{item.method}/{item.data}/{item.name}"
-        own = item.stands_beside(data, size)
-        run = known.get(key) or client.create_run(
+        earlier = known.get(key)
+        # axes are shared or not by the sweep that came first: metrics of a run cannot be taken away
+        told = earlier.data.tags.get(DATA) if earlier else None
+        own = item.stands_beside(data, size) if told is None else told == ""
+        run = earlier or client.create_run(
             experiment_id,
             start_time=at,
-            tags={RUN_KIND: KIND, NAME: key, STATUS: NOT_MEASURED},
+            tags={RUN_KIND: KIND, NAME: key, STATUS: NOT_MEASURED, DATA: "" if own else item.data},
             run_name=f"published: {item.name}" + ("" if own else f" ({item.data})"),
         )
         writer = RunWriter.reopen(client, run, stepped=())
-        # axes are shared or not by the sweep that came first: metrics of a run cannot be taken away
-        own = own if key not in known else run.data.tags.get(DATA, "") == ""
         writer.params(_params(item))
         writer.tags(_tags(item, own=own))
         writer.metrics(_metrics(item, own=own), step=0, timestamp_ms=at)

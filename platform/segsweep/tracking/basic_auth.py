@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segsweep.errors import EnvironmentProblem
+from segsweep.files import PRIVATE, write_whole
 
 PASSWORD_VARIABLE = "SEGSWEEP_UI_PASSWORD"
 ADMIN = "admin"
@@ -62,7 +63,7 @@ def prepare_basic_auth(folder: Path) -> BasicAuth:
         password, password_file = _password(folder)
         settings = folder / "basic_auth.ini"
         users = str((folder / USERS).resolve()).replace("%", "%%")  # configparser's own character
-        _write_private(settings, _SETTINGS.format(users=users, admin=ADMIN))
+        write_whole(settings, _SETTINGS.format(users=users, admin=ADMIN), mode=PRIVATE)
         key = _kept(folder / "secret_key", secrets.token_hex(32))
     except OSError as error:
         raise EnvironmentProblem(f"cannot write {folder} for --auth: {error.strerror or error}") from error
@@ -107,15 +108,5 @@ def _password(folder: Path) -> tuple[str, Path | None]:
 def _kept(path: Path, text: str) -> str:
     """The content of a private file that is written once."""
     if not path.is_file():
-        _write_private(path, text)
+        write_whole(path, text, mode=PRIVATE)
     return path.read_text(encoding="utf-8").strip()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that was never readable by others, not even for a moment."""
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    part.replace(path)

@@ -15,7 +15,7 @@ from segsweep.tracking.artifacts import attach
 from segsweep.tracking.failures import first_line
 from segsweep.tracking.fronts import Panel
 from segsweep.tracking.run_writer import RunWriter
-from segsweep.tracking.store import ensure_experiment, open_client, resolve_uri, ui_base
+from segsweep.tracking.store import ensure_experiment, open_client, resolve_uri, store_errors, ui_base
 from segsweep.tracking.tracker import MlflowLink, ParamValue
 from segsweep.tracking.trial_runs import COLOR, RUN_KIND, STATUS, SWEEP_ID, TRIAL_ID, search
 from segsweep.tracking.units import rounded, unit_of
@@ -112,7 +112,7 @@ def write_comparison(tracking_uri: str, record: ComparisonRecord) -> MlflowLink:
         client = open_client(uri)
         experiment_id = ensure_experiment(client, uri, record.title)
         run_id = _write(client, experiment_id, record)
-    except _store_errors() as error:
+    except store_errors() as error:
         problem = f"the comparison is not in MLflow ({first_line(error)}); its files are in the folder"
         return MlflowLink(
             tracking_uri=uri, experiment_id="", parent_run_id="", url="", lost=1, problem=problem
@@ -123,13 +123,6 @@ def write_comparison(tracking_uri: str, record: ComparisonRecord) -> MlflowLink:
         parent_run_id=run_id,
         url=views.comparison_url(ui_base(uri), experiment_id),
     )
-
-
-def _store_errors() -> tuple[type[Exception], ...]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (MlflowException, SQLAlchemyError, OSError)
 
 
 def _write(client: Any, experiment_id: str, record: ComparisonRecord) -> str:

@@ -31,6 +31,7 @@ from segsweep.tracking.sweep_events import SWEEP, SweepEvents
 from segsweep.tracking.tracker import MlflowLink
 
 BACKOFF_S = 1.0
+_BUSY = "its own process is writing it to MLflow now; nothing to do"
 
 
 def durable_tracker(tracking_uri: str, *, experiment: str, spool: Path) -> BackgroundTracker:
@@ -66,6 +67,7 @@ class Synced:
         written: Records that the store got just now.
         waiting: Records that it still does not have.
         link: Where the run is.
+        refused: Entries of the run that the store will never take, now or before.
         problem: Why something waits or was refused; empty if all is well.
     """
 
@@ -73,6 +75,7 @@ class Synced:
     written: int
     waiting: int
     link: MlflowLink
+    refused: int = 0
     problem: str = ""
 
 
@@ -97,20 +100,22 @@ def sync_spool(
     pump = _pump(spool, destination)
     records = count_records(spool, 0)
     if is_written(spool) or not pump.open(again=again):
-        problem = "its own process is writing it to MLflow now; nothing to do"
-        return Synced(records=records, written=0, waiting=0, link=pump.progress.link, problem=problem)
+        return Synced(records=records, written=0, waiting=0, link=pump.progress.link, problem=_BUSY)
     try:
-        _end_of_killed(spool, destination)
+        unwritten = _end_of_killed(spool, destination)
+        if unwritten and is_written(spool):  # resumed a moment ago: its own process goes on with it
+            return Synced(records=records, written=0, waiting=0, link=pump.progress.link, problem=_BUSY)
         before = pump.waiting
         error = _drained(pump, attempts=attempts) if before else ""
         waiting = pump.waiting
-        lines = [waiting_line(pump, waiting), f"the last error was: {error}" if error else ""]
+        lines = [unwritten, waiting_line(pump, waiting), f"the last error was: {error}" if error else ""]
         problem = "; ".join(line for line in [*lines, refused_line(pump)] if line)
         return Synced(
             records=count_records(spool, 0),
             written=before - waiting,
             waiting=waiting,
             link=pump.progress.link,
+            refused=pump.progress.refused,
             problem=problem,
         )
     finally:
@@ -138,17 +143,18 @@ def _pump(spool: Path, destination: Destination) -> Pump[Any]:
     return Pump(spool, destination=destination, replay=run)
 
 
-def _end_of_killed(spool: Path, destination: Destination) -> None:
-    """Close a life whose process was killed, at the time of its last record."""
+def _end_of_killed(spool: Path, destination: Destination) -> str:
+    """Close a life whose process was killed, at the time of its last record; why that failed, if it did."""
     last = None
     for record in records_of(spool, (START, CLOSE)):
         last = record["do"]
-    if last == START:
-        writer = Spool(
-            spool, kind=read_header(spool)["kind"], destination=last_destination(spool) or destination
-        )
-        writer.append({"at": last_time(spool), "do": CLOSE})
-        writer.close()
+    if last != START:
+        return ""
+    known = last_destination(spool) or destination
+    writer = Spool(spool, kind=read_header(spool)["kind"], destination=known, may_divert=False)
+    writer.append({"at": last_time(spool), "do": CLOSE})
+    writer.close()
+    return writer.problem
 
 
 def _drained(pump: Pump[Any], *, attempts: int) -> str:

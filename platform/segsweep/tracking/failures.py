@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from segsweep.errors import SegsweepError
 from segsweep.redaction import without_passwords
@@ -52,10 +53,35 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, _FINAL) and not isinstance(error, _PASS)
 
 
+class Refusals:
+    """Does several writes of which none needs another; those that a store refuses for good are left out."""
+
+    def __init__(self) -> None:
+        self._reasons: list[str] = []
+
+    def attempt(self, act: Callable[[], object]) -> None:
+        """Do one of them; errors that pass when one waits are raised."""
+        try:
+            act()
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            self._reasons.append(first_line(error))
+
+    def tell(self) -> None:
+        """Say what was left out.
+
+        Raises:
+            RecordRefused: If anything was.
+        """
+        if self._reasons:
+            raise RecordRefused("; ".join(self._reasons))
+
+
 def first_line(error: Exception) -> str:
     """An error in one line: of a server that cannot be reached only which one and why."""
     text = str(error).strip()
-    unreached = _UNREACHED.match(text)
+    unreached = _UNREACHED.match(without_passwords(text))
     if unreached:
         reason = _REASON.search(text)
         return f"{unreached['server']} does not answer ({reason[0] if reason else 'no reason given'})"

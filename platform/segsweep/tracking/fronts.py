@@ -8,17 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segsweep.pareto.archive import ParetoArchive
 from segsweep.pareto.front import front_of, non_dominated_rank, objective_values
-from segsweep.pareto.hypervolume import hypervolume, reference_point
-from segsweep.records import CostReport, Evaluation, Objective
+from segsweep.pareto.hypervolume import reference_point
+from segsweep.records import Evaluation, Objective, objective_of
 from segsweep.tracking.units import rounded, unit_of
 
-REFERENCE_MARGIN = 1.0  # of the largest cost known when the first trial completes
-SHOWN_COSTS = (
-    Objective(metric="macs", direction="minimize"),
-    Objective(metric="num_params", direction="minimize"),
-    Objective(metric="images_per_second", direction="maximize"),
-    Objective(metric="latency_ms_p50", direction="minimize"),
+REFERENCE_MARGIN = 1.0  # of the largest cost told when the first trial completes
+SHOWN_COSTS = tuple(
+    objective_of(metric) for metric in ("macs", "num_params", "images_per_second", "latency_ms_p50")
 )
 
 
@@ -79,51 +77,76 @@ def front_line(evaluations: Sequence[Evaluation], panel: Panel) -> list[tuple[fl
 
 
 def fixed_reference(
-    evaluations: Sequence[Evaluation],
-    costs: Sequence[CostReport],
-    objectives: Sequence[Objective],
-    *,
-    given: Mapping[str, float],
+    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], *, given: Mapping[str, float]
 ) -> dict[str, float]:
     """A corner for the whole sweep by metric, made when its first trial completes.
 
-    A cost that is not given gets ``1 + REFERENCE_MARGIN`` times the largest that any trial has, complete or
-    not: costs are exact before a trial trains, so the corner rarely has to guess. Designs that cost more add
-    no volume afterwards.
+    A cost that is not given gets ``1 + REFERENCE_MARGIN`` times the largest of these evaluations, complete or
+    not. Designs that cost more add no volume afterwards; ``beyond`` counts them.
     """
-    corner = dict(given)
-    for objective in objectives:
-        known = [
-            cost for cost in (getattr(report, objective.metric, None) for report in costs) if cost is not None
-        ]
-        if not objective.maximize and objective.metric not in corner and known:
-            seen = [*known, *(e.metrics().get(objective.metric, 0.0) for e in evaluations)]
-            corner[objective.metric] = max(seen) * (1 + REFERENCE_MARGIN)
-    point = reference_point(evaluations, objectives, given=corner, margin=REFERENCE_MARGIN)
+    point = reference_point(evaluations, objectives, given=given, margin=REFERENCE_MARGIN)
     return {objective.metric: float(value) for objective, value in zip(objectives, point, strict=True)}
+
+
+def beyond(
+    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], reference: Mapping[str, float]
+) -> tuple[int, int]:
+    """How many members of the front cost too much to add to the hypervolume, and how many members it has."""
+    front = front_of(evaluations, objectives)
+    costs = [objective.metric for objective in objectives if not objective.maximize]
+    outside = [item for item in front if any(item.metrics()[cost] >= reference[cost] for cost in costs)]
+    return len(outside), len(front)
+
+
+class FrontProgress:
+    """A sweep's progress, evaluation by evaluation: each costs one update of the front, however many came.
+
+    Args:
+        objectives: The k objectives, k in 1..4.
+        reference: Corner of the hypervolume by metric.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], reference: Mapping[str, float]) -> None:
+        self.trials: list[str] = []  # ids of the evaluations taken in so far
+        self._objectives = tuple(objectives)
+        corner = [reference[objective.metric] for objective in objectives]
+        self._archive = ParetoArchive([objective.maximize for objective in objectives], reference=corner)
+        self._scale = math.prod(
+            reference[item.metric] for item in objectives if not item.maximize and reference[item.metric] > 0
+        )
+        self._best: float | None = None
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Take in the next evaluation; one that cannot stand on a front changes nothing but their number."""
+        self.trials.append(evaluation.trial_id)
+        better = max if self._objectives[0].maximize else min
+        for row in objective_values([evaluation], self._objectives)[1]:
+            self._archive.add(row)
+            self._best = float(row[0]) if self._best is None else better(self._best, float(row[0]))
+
+    def metrics(self) -> dict[str, float]:
+        """Hypervolume (also scaled), size of the front, best first objective.
+
+        ``hypervolume`` is in the stored units of the objectives; ``hypervolume_scaled`` is that divided by
+        the references of the minimised objectives, so that its numbers can be read.
+        """
+        volume = self._archive.hypervolume
+        found = {
+            "hypervolume": volume,
+            "hypervolume_scaled": volume / self._scale,
+            "front_size": float(len(self._archive)),
+        }
+        if self._best is not None:
+            name, value = rounded(self._objectives[0].metric, self._best)
+            found[f"best_{name}"] = value
+        return found
 
 
 def progress(
     evaluations: Sequence[Evaluation], objectives: Sequence[Objective], reference: Mapping[str, float]
 ) -> dict[str, float]:
-    """The metrics of a sweep's progress: hypervolume (also scaled), size of the front, best first objective.
-
-    ``hypervolume`` is in the stored units of the objectives; ``hypervolume_scaled`` is that divided by the
-    references of the minimised objectives, so that its numbers can be read.
-    """
-    front = front_of(evaluations, objectives)
-    _, values = objective_values(front, objectives)
-    corner = [reference[objective.metric] for objective in objectives]
-    volume = hypervolume(values, corner, [objective.maximize for objective in objectives])
-    scale = math.prod(reference[o.metric] for o in objectives if not o.maximize and reference[o.metric] > 0)
-    found = {
-        "hypervolume": volume,
-        "hypervolume_scaled": volume / scale,
-        "front_size": float(len(front)),
-    }
-    if front:
-        first = objectives[0]
-        best = (max if first.maximize else min)(member.metrics()[first.metric] for member in front)
-        name, value = rounded(first.metric, best)
-        found[f"best_{name}"] = value
-    return found
+    """The metrics of a sweep's progress after all of these evaluations, see ``FrontProgress.metrics``."""
+    so_far = FrontProgress(objectives, reference)
+    for evaluation in evaluations:
+        so_far.add(evaluation)
+    return so_far.metrics()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from segsweep.errors import EnvironmentProblem
+from segsweep.redaction import without_passwords
 from segsweep.tracking import views
-from segsweep.tracking.store import open_client
+from segsweep.tracking.failures import first_line
+from segsweep.tracking.store import open_client, store_errors
 from segsweep.tracking.trial_runs import RUN_KIND
 
 
@@ -14,10 +16,8 @@ def landing_page(tracking_uri: str) -> str:
     Raises:
         EnvironmentProblem: If the store cannot be opened; says why.
     """
-    from mlflow.exceptions import MlflowException
-
-    client = open_client(tracking_uri)
     try:
+        client = open_client(tracking_uri)
         experiments = [item.experiment_id for item in client.search_experiments()]
         newest = client.search_runs(
             experiments,
@@ -25,7 +25,7 @@ def landing_page(tracking_uri: str) -> str:
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
-    except MlflowException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EnvironmentProblem(f"cannot open the MLflow store {tracking_uri}: {reason}") from error
+    except store_errors() as error:
+        where = without_passwords(tracking_uri)
+        raise EnvironmentProblem(f"cannot open the MLflow store {where}: {first_line(error)}") from error
     return views.relative_view_url(newest[0].info.experiment_id) if newest else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from segsweep.tracking import baselines, comparison, page_text, trial_runs, view
 from segsweep.tracking.artifacts import attach
 from segsweep.tracking.background import BackgroundRunLogger, BackgroundTracker
 from segsweep.tracking.colors import method_color
-from segsweep.tracking.fronts import fixed_reference, progress, ranks
+from segsweep.tracking.failures import Refusals
+from segsweep.tracking.fronts import FrontProgress, fixed_reference, ranks
 from segsweep.tracking.run_logger import MlflowRunLogger
 from segsweep.tracking.run_writer import RunWriter
 from segsweep.tracking.store import ensure_experiment, open_client, resolve_uri, ui_base
@@ -24,6 +26,7 @@ from segsweep.tracking.view_states import Axes
 
 __all__ = ["BackgroundRunLogger", "BackgroundTracker", "MlflowRunLogger", "MlflowTracker"]
 
+INTERRUPTED = "interrupted"
 _STEPPED = ("hypervolume", "hypervolume_scaled", "front_size")
 
 
@@ -43,7 +46,8 @@ class MlflowTracker:
         self._info: SweepInfo | None = None
         self._parent: RunWriter | None = None
         self._trials: TrialRuns | None = None
-        self._costs: dict[str, CostReport] = {}
+        self._ended: dict[str, Evaluation] = {}
+        self._progress: FrontProgress | None = None
         self._color = ""
         self._label = ""
         self._finished = False
@@ -53,9 +57,11 @@ class MlflowTracker:
         """State when the next events happened, if that was not just now."""
         self._now = timestamp_ms
 
-    def recall(self, costs: Mapping[str, CostReport]) -> None:
-        """Learn the costs of trials whose events another process recorded, by trial id."""
-        self._costs.update(costs)
+    def recall(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn how trials ended whose events another process recorded, in order of their end."""
+        told = {evaluation.trial_id: evaluation for evaluation in evaluations}
+        later = {trial_id: item for trial_id, item in self._ended.items() if trial_id not in told}
+        self._ended = told | later
 
     def start_sweep(self, info: SweepInfo) -> None:
         """Open the parent run; params, space, job and environment are attached once."""
@@ -71,7 +77,6 @@ class MlflowTracker:
 
     def trial_cost(self, trial_id: str, cost: CostReport) -> None:
         """Record what the trial's model costs."""
-        self._costs[trial_id] = cost
         self._connected()[1].cost(trial_id, cost, at=self._time())
 
     def trial_score(self, trial_id: str, score: Score) -> None:
@@ -80,60 +85,67 @@ class MlflowTracker:
 
     def trial_finished(self, evaluation: Evaluation) -> None:
         """Record how a trial ended and end its run."""
+        self._ended[evaluation.trial_id] = evaluation
         self._connected()[1].finished(evaluation, at=self._time())
 
     def front_updated(self, evaluations: Sequence[Evaluation]) -> None:
         """Record membership, ranks, hypervolume and size of the front of all trials that ended so far."""
+        self.recall(evaluations)
         parent, trials = self._connected()
         objectives = self._sweep().objectives
         trials.ranked(ranks(evaluations, objectives), step=len(evaluations), at=self._time())
         reference = self._reference(evaluations)
         if reference is None:
             return
-        for finished in range(1, len(evaluations) + 1):
-            if not parent.has_metric("hypervolume", finished):
-                values = progress(evaluations[:finished], objectives, reference)
-                parent.metrics(values, step=finished, timestamp_ms=self._time())
+        so_far = self._progress_before(evaluations, reference)
+        for step, evaluation in enumerate(evaluations[len(so_far.trials) :], start=len(so_far.trials) + 1):
+            so_far.add(evaluation)
+            if not parent.has_metric("hypervolume", step):
+                parent.metrics(so_far.metrics(), step=step, timestamp_ms=self._time())
 
-    def sweep_finished(self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path]) -> None:
-        """Write every trial again where something was lost, then front run, views, figures and the end."""
+    def sweep_finished(
+        self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path], *, interrupted: bool = False
+    ) -> None:
+        """Write every trial again where something was lost, end the run, then all that explains it.
+
+        Raises:
+            RecordRefused: After everything else, if the store refuses front run, figures or descriptions.
+        """
         parent, trials = self._connected()
         for evaluation in evaluations:
             trials.finished(evaluation, at=self._time())
         self.front_updated(evaluations)
-        trials.abandon("the sweep ended before this trial did", at=self._time())
-        parent.tags(page_text.sweep_tags(evaluations, self._sweep().objectives))
+        ending = "the sweep was interrupted" if interrupted else "the sweep ended before this trial did"
+        trials.abandon(ending, at=self._time())
+        parent.tags(page_text.sweep_tags(evaluations, self._sweep().objectives, self._reference(evaluations)))
+        parent.tags({STATUS: INTERRUPTED if interrupted else "complete"})
         self.flush()
-        comparison.write_front_run(
-            self._client,
-            self._experiment_id,
-            evaluations,
-            info=self._sweep(),
-            color=self._color,
-            reference=self._reference(evaluations),
-            at=self._time(),
-            label=self._label,
-        )
-        self._write_baselines()
-        shown = [attach(self._client, parent.run_id, name, path) for name, path in figures.items()]
+        extras = Refusals()
+        extras.attempt(lambda: self._write_front_run(evaluations))
+        parent.terminate("KILLED" if interrupted else "FINISHED", timestamp_ms=self._time())
+        self._finished = True
+        self._explain(evaluations, figures, extras)
+        extras.tell()
+
+    def _explain(
+        self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path], extras: Refusals
+    ) -> None:
+        """Published figures, pictures, descriptions and views: what a reader of the sweep is shown."""
+        parent = self._connected()[0]
+        shown: list[str] = []
+        extras.attempt(self._write_baselines)
+        for name, path in figures.items():
+            extras.attempt(partial(self._attach, name, path, shown))
         text = page_text.front_table(evaluations, self._sweep().objectives)
         parent.tags({views.NOTE_TAG: views.sweep_note(self._experiment_id, parent.run_id, shown, text)})
-        parent.flush()
-        self._write_page(Axes.of(evaluation.point for evaluation in evaluations))
-        parent.tags({STATUS: "complete"})
-        parent.terminate("FINISHED", timestamp_ms=self._time())
-        self._finished = True
+        extras.attempt(parent.flush)
+        extras.attempt(lambda: self._write_page(Axes.of(evaluation.point for evaluation in evaluations)))
 
     def flush(self) -> None:
         """Write what is collected: one call per run that has something new."""
         if self._trials is not None and self._parent is not None:
             self._trials.flush()
             self._parent.flush()
-
-    @property
-    def pending(self) -> int:
-        """Number of entries that are not written yet."""
-        return sum(part.pending for part in (self._parent, self._trials) if part is not None)
 
     def link(self) -> MlflowLink:
         """Where the sweep is, as far as it is known now."""
@@ -146,11 +158,9 @@ class MlflowTracker:
         )
 
     def close(self) -> MlflowLink:
-        """Write what is left; a sweep that was not finished is marked as interrupted and can be resumed."""
+        """Write what is left; a sweep whose end was not told was interrupted, and can be resumed."""
         if self._parent is not None and self._trials is not None and not self._finished:
-            self._trials.abandon("the sweep was interrupted", at=self._time())
-            self._parent.tags({STATUS: "interrupted"})
-            self._parent.terminate("KILLED", timestamp_ms=self._time())
+            self.sweep_finished(tuple(self._ended.values()), {}, interrupted=True)
         self.flush()
         return self.link()
 
@@ -214,6 +224,15 @@ class MlflowTracker:
         )
         return RunWriter.reopen(self._client, run, stepped=())
 
+    def _progress_before(
+        self, evaluations: Sequence[Evaluation], reference: Mapping[str, float]
+    ) -> FrontProgress:
+        """The progress up to some of the first evaluations: as far as it was followed, if in this order."""
+        so_far = self._progress
+        if so_far is None or so_far.trials != [item.trial_id for item in evaluations[: len(so_far.trials)]]:
+            so_far = self._progress = FrontProgress(self._sweep().objectives, reference)
+        return so_far
+
     def _reference(self, evaluations: Sequence[Evaluation]) -> dict[str, float] | None:
         """Corner of the hypervolume by metric; ``None`` before the first complete trial."""
         info, parent = self._sweep(), self._connected()[0]
@@ -223,13 +242,26 @@ class MlflowTracker:
         if not front_of(evaluations, info.objectives):
             return None
         shared = comparison.shared_reference(self._client, self._experiment_id)
-        reference = fixed_reference(
-            evaluations, list(self._costs.values()), info.objectives, given={**shared, **info.reference}
-        )
+        reference = fixed_reference(evaluations, info.objectives, given={**shared, **info.reference})
         parent.tags({comparison.REFERENCE: json.dumps(reference)})
         if not shared:
             comparison.share_reference(self._client, self._experiment_id, reference)
         return reference
+
+    def _write_front_run(self, evaluations: Sequence[Evaluation]) -> None:
+        comparison.write_front_run(
+            self._client,
+            self._experiment_id,
+            evaluations,
+            info=self._sweep(),
+            color=self._color,
+            reference=self._reference(evaluations),
+            at=self._time(),
+            label=self._label,
+        )
+
+    def _attach(self, name: str, path: Path, shown: list[str]) -> None:
+        shown.append(attach(self._client, self._connected()[0].run_id, name, path))
 
     def _write_baselines(self) -> None:
         text = self._sweep().artifacts.get(baselines.ARTIFACT)

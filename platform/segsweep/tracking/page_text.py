@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segsweep.pareto.front import front_of, objective_values
-from segsweep.pareto.knee import knee_points
-from segsweep.records import Evaluation, Objective
+from segsweep.pareto.front import front_of
+from segsweep.pareto.knee import knee_of
+from segsweep.records import CostReport, Evaluation, Objective
 from segsweep.tracking import views
 from segsweep.tracking.baselines import Published
+from segsweep.tracking.fronts import beyond
+from segsweep.tracking.trial_runs import STATUS
 from segsweep.tracking.units import unit_of
 
 TRIALS = "segsweep.trials"
 BEST = "segsweep.best"
 KNEE = "segsweep.knee"
 DEVICE = "segsweep.device"
+SPEED = "segsweep.speed_conditions"  # device, threads and batch size; several joined by "; "
+BEYOND = "segsweep.beyond_corner"  # members of the front that the hypervolume leaves out: "2 of 5"
 LABEL = "segsweep.label"
 
-_COUNTED = ("macs", "flops", "num_params")  # spread over decades
 _CONDITIONS = {  # params of a sweep's run that must be equal where mIoU or cost share an axis
     "data": "data set",
     "input_size": "input size",
@@ -36,29 +39,39 @@ _HOW_TO_READ = (
 # ---------------------------------------------------------------- what a sweep found, kept as tags of its run
 
 
-def sweep_tags(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> dict[str, str]:
-    """How the trials ended, the best and the knee of the front, and where speed was measured."""
+def sweep_tags(
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[Objective],
+    reference: Mapping[str, float] | None = None,
+) -> dict[str, str]:
+    """How the trials ended, the best and the knee of the front, and where and how speed was measured.
+
+    Args:
+        evaluations: All trials that ended.
+        objectives: The first is the one of the best.
+        reference: Corner of the hypervolume by metric, once there is one.
+    """
     tags = {TRIALS: count_by_status(evaluations)}
-    devices = sorted({item.cost.device for item in evaluations if item.cost and item.cost.device})
-    if devices:
-        tags[DEVICE] = ", ".join(devices)
+    costs = [item.cost for item in evaluations if item.cost and item.cost.device]
+    if costs:
+        tags[DEVICE] = ", ".join(sorted({str(cost.device) for cost in costs}))
+        tags[SPEED] = "; ".join(sorted({_speed_conditions(cost) for cost in costs}))
+    if reference is not None:
+        outside, members = beyond(evaluations, objectives, reference)
+        tags[BEYOND] = f"{outside} of {members}" if outside else ""
     front = front_of(evaluations, objectives)
     if front:
         first = objectives[0]
         best = (max if first.maximize else min)(front, key=lambda item: item.metrics()[first.metric])
         tags[BEST] = in_words(best, objectives)
-        tags[KNEE] = in_words(_knee(front, objectives), objectives)
+        tags[KNEE] = in_words(knee_of(front, objectives)[0], objectives)
     return tags
 
 
-def _knee(front: Sequence[Evaluation], objectives: Sequence[Objective]) -> Evaluation:
-    members, values = objective_values(front, objectives)
-    decades = [
-        objective.metric in _COUNTED and bool((values[:, column] > 0).all())
-        for column, objective in enumerate(objectives)
-    ]
-    found = knee_points(values, [objective.maximize for objective in objectives], log=decades)
-    return members[int(found[0])]
+def _speed_conditions(cost: CostReport) -> str:
+    """For example ``"cpu-3f2a, threads 2, batch 1"``."""
+    known = {"threads": cost.threads, "batch": cost.batch_size}
+    return ", ".join([str(cost.device), *(f"{name} {value}" for name, value in known.items() if value)])
 
 
 def in_words(evaluation: Evaluation, objectives: Sequence[Objective]) -> str:
@@ -128,7 +141,7 @@ def sweep_table(experiment_id: str, sweeps: Sequence[Any]) -> str:
             f"[{run.info.run_name}]({views.relative_run_url(experiment_id, run.info.run_id)})",
             data.tags.get(LABEL) or data.tags.get("segsweep.method", "-"),
             " ".join(data.params[key] for key in ("data", "input_size") if key in data.params) or "-",
-            data.tags.get(TRIALS, "running"),
+            _state(data.tags),
             "-" if size is None else f"{size:.0f}",
             data.tags.get(BEST, "-"),
             data.tags.get(KNEE, "-"),
@@ -136,6 +149,13 @@ def sweep_table(experiment_id: str, sweeps: Sequence[Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _state(tags: Mapping[str, str]) -> str:
+    """How the trials ended, and how the sweep stands unless it is complete."""
+    status = tags.get(STATUS, "running")
+    counts = tags.get(TRIALS, "")
+    return counts if counts and status == "complete" else ", ".join(part for part in (counts, status) if part)
 
 
 def newest_report(experiment_id: str, sweeps: Sequence[Any]) -> str:
@@ -153,9 +173,32 @@ def differences(sweeps: Sequence[Any]) -> str:
         values = sorted({run.data.params[key] for run in sweeps if key in run.data.params})
         if len(values) > 1:
             found.append(f"{name} ({', '.join(values)})")
-    devices = {run.data.tags[DEVICE] for run in sweeps if DEVICE in run.data.tags}
     if found:
         return f"not comparable: sweeps differ in {', '.join(found)}"
+    return "; ".join(warning for warning in (_speeds_differ(sweeps), _left_out(sweeps)) if warning)
+
+
+def _speeds_differ(sweeps: Sequence[Any]) -> str:
+    """What forbids to read speeds on one axis, between the sweeps or within one."""
+    tags = [run.data.tags for run in sweeps]
+    devices = {name for held in tags for name in held.get(DEVICE, "").split(", ") if name}
     if len(devices) > 1:
         return f"speed was measured on {len(devices)} devices: compare mIoU and MACs only"
+    conditions = sorted({name for held in tags for name in held.get(SPEED, "").split("; ") if name})
+    if len(conditions) > 1:
+        ways = " / ".join(name.partition(", ")[2] or "not recorded" for name in conditions)
+        return f"speed was measured in {len(conditions)} ways ({ways}): compare mIoU and MACs only"
     return ""
+
+
+def _left_out(sweeps: Sequence[Any]) -> str:
+    """Which sweeps have front members beyond the corner that all of them share."""
+    found = [
+        f"{share} front members of {run.info.run_name}"
+        for run in sweeps
+        if (share := run.data.tags.get(BEYOND, ""))
+    ]
+    if not found:
+        return ""
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} sweeps more" if len(found) > 3 else "")
+    return f"hypervolume leaves out {shown}: they cost more than its corner (set sweep.reference)"

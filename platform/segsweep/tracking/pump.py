@@ -37,13 +37,6 @@ class Pump(Generic[Target]):
         """Number of records in the file that the store does not have."""
         return count_records(self.spool, self.progress.offset) if self.spool.exists() else 0
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the store has all that is in the file now."""
-        if self._progress is None:
-            return False
-        return not read_records(self.spool, self._progress.offset, limit=1)
-
     def open(self, *, again: bool = False) -> bool:
         """Take the spool; whether no other process (or thread) drains it now.
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from segsweep.errors import DataError, EnvironmentProblem, InvalidInput, Problem
 from segsweep.redaction import without_passwords
 from segsweep.tracking import registered_model
-from segsweep.tracking.store import open_client, resolve_uri, ui_base
+from segsweep.tracking.failures import first_line
+from segsweep.tracking.store import open_client, resolve_uri, store_errors, ui_base
 from segsweep.tracking.trial_runs import SWEEP_ID, TRIAL_ID, search
 from segsweep.training.model_file import TrialModel, load_model
 
@@ -113,16 +114,14 @@ def register(entry: RegistryEntry, tracking_uri: str) -> RegisteredModel:
     """
     check_name(entry.name)
     uri = resolve_uri(tracking_uri)
-    client = open_client(uri)
-    from mlflow.exceptions import MlflowException
-
     try:
+        client = open_client(uri)
         with _store(uri), _no_news():
             return _register(client, entry, uri)
-    except MlflowException as error:
+    except store_errors() as error:
         raise EnvironmentProblem(
-            f"{without_passwords(uri)}: the model registry refused {entry.name} ({error}); check that the "
-            "server runs and has a registry"
+            f"{without_passwords(uri)}: the model registry did not take {entry.name} ({first_line(error)}); "
+            "check that the store is intact, that its server runs and has a registry"
         ) from error
 
 

@@ -42,13 +42,17 @@ class Events(Protocol[Told_contra]):
     """The events of one kind of run: how a record becomes calls to a target."""
 
     def take(self, record: Record) -> None:
-        """Remember what later records refer to; taking a record twice changes nothing."""
+        """Remember what later records refer to; taking a record twice changes nothing.
+
+        Raises:
+            Exception: If the record cannot be read: nothing is remembered of it.
+        """
 
     def tell(self, target: Told_contra, record: Record) -> None:
         """Call the target."""
 
     def restore(self, target: Told_contra) -> None:
-        """Tell a new target of a run that exists what is remembered; nothing is written by it."""
+        """Tell a new target what is remembered; nothing is written by it."""
 
 
 class Replay(Generic[Target]):
@@ -70,7 +74,13 @@ class Replay(Generic[Target]):
         self._finished: Record | None = None
 
     def remember(self, record: Record) -> None:
-        """Take in a record that the store has already."""
+        """Take in a record that the store has already, or refused; one that cannot be read is left out."""
+        try:
+            self._events.take(record)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return
         event = record.get("do")
         if event == START:
             self._start, self._finished = record, None
@@ -78,7 +88,6 @@ class Replay(Generic[Target]):
             self._finished = record
         elif event == CLOSE:
             self._start = self._finished = None
-        self._events.take(record)
 
     def apply(self, record: Record) -> None:
         """Tell the store one record; after an error the same record may be applied again."""
@@ -104,25 +113,25 @@ class Replay(Generic[Target]):
     def _tell(self, record: Record) -> None:
         if record["do"] == DAMAGED:
             raise RecordRefused("a line of the spool is damaged")
+        self._events.take(record)  # one that cannot be read is refused before anything is told
         if record["do"] == START and self._start is not None:  # the life before was killed: it has no close
             self.flush()
             self._target = None
-        target = self._opened(record)
-        self._events.take(record)
-        self._told(target, record)
+        self._told(self._opened(record), record)
 
     def _opened(self, record: Record) -> Target:
         """The life's target. One made in the middle of a life begins where the store's runs stand."""
         if self._target is not None:
             return self._target
+        if record["do"] != START and self._start is None:
+            raise RecordRefused(f"{record['do']!r} without the start of its run")
         target = self._make_target()
-        if record["do"] != START:
-            if self._start is None:
-                raise RecordRefused(f"{record['do']!r} without the start of its run")
+        self._events.restore(target)
+        if record["do"] != START and self._start is not None:
             self._told(target, self._start)
-            self._events.restore(target)
             if self._finished is not None:
-                self._told(target, self._finished)
+                finished = self._finished
+                self._or_refused(lambda: self._told(target, finished))
         self._target = target
         return target
 
@@ -135,9 +144,18 @@ class Replay(Generic[Target]):
             return  # it is closed already as far as the store is concerned
         target = self._opened(record)
         target.at(record["at"])
-        self._without_refused(target.close)
+        self._or_refused(lambda: self._without_refused(target.close))
         self.link = target.link()
         self._target = None
+
+    def _or_refused(self, act: Callable[[], object]) -> None:
+        """Do what leaves the target as it should be, even if the store refuses a part of it."""
+        try:
+            act()
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            self._refuse(1, first_line(error))
 
     def _without_refused(self, act: Callable[[], object]) -> None:
         """Do it again as long as only entries were dropped: each time there are fewer."""

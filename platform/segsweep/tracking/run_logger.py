@@ -70,11 +70,6 @@ class MlflowRunLogger:
         if self._writer is not None:
             self._writer.flush()
 
-    @property
-    def pending(self) -> int:
-        """Number of entries that are not written yet."""
-        return self._writer.pending if self._writer else 0
-
     def link(self) -> MlflowLink:
         """Where the run is, as far as it is known now."""
         run_id = self._writer.run_id if self._writer else ""

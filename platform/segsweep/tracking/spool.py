@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ SPOOL = "mlflow-spool.jsonl"
 VERSION = 1
 DESTINATION = "destination"  # record: which store the following ones are for
 DAMAGED = "damaged"  # stands for a line that is no record
+_LOCK_ATTEMPTS, _LOCK_PAUSE_S = 10, 0.02
 MAX_HELD_BACK = 100_000  # records in memory while the disk takes none; more would fill the memory
 
 Record = dict[str, Any]
@@ -60,11 +62,18 @@ class Spool:
     A record is in the file when ``append`` returns, so it survives the end of the process; it survives that
     of the machine once ``harden`` has returned. What the disk does not take (it is full, it is read-only) is
     kept in memory and written as soon as it does; ``problem`` says so meanwhile.
+
+    Args:
+        path: The file.
+        kind: Of run: whose events the records are.
+        destination: The store for which they are.
+        may_divert: Whether to write to a file of its own beside ``path`` where another process writes that.
     """
 
-    def __init__(self, path: Path, *, kind: str, destination: Destination) -> None:
+    def __init__(self, path: Path, *, kind: str, destination: Destination, may_divert: bool = True) -> None:
         self.path = Path(path)
         self.dropped = 0
+        self._may_divert = may_divert
         self._kind, self._destination = kind, destination
         self._lock = threading.Lock()
         self._held_back: deque[bytes] = deque()
@@ -147,7 +156,7 @@ class Spool:
     def _open(self) -> None:
         """Take the file, cut a torn last line off, and write header and destination if they are new."""
         opening = _opening(self.path, kind=self._kind)
-        if opening is None:  # another process writes there, or it is no spool: never mix with it
+        if opening is None and self._may_divert:  # another process writes there, or it is no spool
             self.path = self.path.with_name(f"{os.getpid()}-{self.path.name}")
             opening = _opening(self.path, kind=self._kind)
         if opening is None:
@@ -170,7 +179,7 @@ def _opening(path: Path, *, kind: str) -> tuple[int, int] | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
         size = _complete_lines(descriptor)
         if size and (header := read_header(path)) != {**header, "version": VERSION, "kind": kind}:
             os.close(descriptor)
@@ -184,6 +193,18 @@ def _opening(path: Path, *, kind: str) -> tuple[int, int] | None:
         os.close(descriptor)
         raise
     return descriptor, size
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a spool; ``segsweep sync`` holds the lock for a moment when it looks whether someone writes."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _complete_lines(descriptor: int, *, block: int = 1 << 16) -> int:
@@ -251,7 +272,9 @@ def last_destination(path: Path) -> Destination | None:
     """Where the spool's records go, by its last word on it."""
     last = None
     for record in records_of(path, (DESTINATION,)):
-        last = Destination(tracking_uri=record["tracking_uri"], experiment=record["experiment"])
+        uri, experiment = record.get("tracking_uri"), record.get("experiment")
+        if isinstance(uri, str) and isinstance(experiment, str):
+            last = Destination(tracking_uri=uri, experiment=experiment)
     return last
 
 
@@ -292,4 +315,5 @@ def last_time(path: Path) -> int:
         for line in file:
             if line.endswith(b"\n") and b'"do":"' in line:
                 last = line
-    return int(_parsed(last).get("at", 0)) if last else 0
+    at = _parsed(last).get("at", 0) if last else 0
+    return at if isinstance(at, int) else 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segsweep.files import write_whole
 from segsweep.tracking.spool import Destination, read_header, without_credentials
 from segsweep.tracking.tracker import MlflowLink
 
@@ -63,13 +64,7 @@ def save_progress(spool: Path, destination: Destination, progress: Progress) -> 
     saved = dataclasses.asdict(dataclasses.replace(progress, link=link))
     stores = {**_stores(spool), destination.key: saved}
     document = {"spool": read_header(spool).get("spool"), "stores": stores}
-    path = _state_path(spool)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(json.dumps(document, indent=1))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(_state_path(spool), json.dumps(document, indent=1))
 
 
 def _stores(spool: Path) -> dict[str, Any]:

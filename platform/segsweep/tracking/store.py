@@ -99,6 +99,14 @@ def open_client(tracking_uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri)
 
 
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a store raises that is away, locked, damaged or refuses; MLflow lets those of SQLite through."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (MlflowException, SQLAlchemyError, OSError)
+
+
 def ensure_experiment(client: Any, tracking_uri: str, name: str) -> str:
     """The id of the experiment of that name, created if there is none and restored if it was deleted."""
     experiment = client.get_experiment_by_name(name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +27,8 @@ FRONT = COVERED
 class BufferedTracker(Buffered, Tracker, Protocol):
     """A sweep tracker that collects calls until it is flushed."""
 
-    def recall(self, costs: Mapping[str, CostReport]) -> None:
-        """Learn the costs of trials whose events it was not told, by trial id."""
+    def recall(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn how trials ended whose events it was not told, in order of their end."""
 
 
 def start_fields(info: SweepInfo) -> dict[str, object]:
@@ -36,14 +37,15 @@ def start_fields(info: SweepInfo) -> dict[str, object]:
 
 
 def finished_fields(
-    order: list[str] | int, figures: Mapping[str, Path], *, folder: Path
+    order: list[str] | int, figures: Mapping[str, Path], *, folder: Path, interrupted: bool
 ) -> dict[str, object]:
-    """The fields of the record that ends a sweep; ``order`` as of ``trials_field``."""
-    return {"trials": order, "figures": {name: portable(path, folder) for name, path in figures.items()}}
+    """The fields of the record that ends a sweep; ``order``: ids of trials, or how many from the first on."""
+    paths = {name: portable(path, folder) for name, path in figures.items()}
+    return {"trials": order, "figures": paths, "interrupted": interrupted}
 
 
 class SweepEvents:
-    """Turns records into calls; remembers evaluations and costs by trial id, in order of their end.
+    """Turns records into calls; remembers evaluations by trial id, in order of their end.
 
     Args:
         folder: Folder of the spool: figures inside it are found although the folder has moved.
@@ -52,20 +54,24 @@ class SweepEvents:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._evaluations: dict[str, Evaluation] = {}
-        self._costs: dict[str, CostReport] = {}
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """Ids of the trials that ended, in order."""
+        return tuple(self._evaluations)
 
     def take(self, record: Record) -> None:
-        """Remember evaluations and costs."""
+        """Remember evaluations."""
         event = record.get("do")
-        if event in (TRIAL_FINISHED, EVALUATION):
+        if event == START:
+            _info(record["sweep"])
+        elif event in (TRIAL_FINISHED, EVALUATION):
             evaluation = Evaluation.from_json(record["evaluation"])
             self._evaluations[evaluation.trial_id] = evaluation
-        elif event == TRIAL_COST:
-            self._costs[record["trial"]] = CostReport.from_json(record["cost"])
 
     def restore(self, target: BufferedTracker) -> None:
-        """Tell a new tracker the costs that it was not told."""
-        target.recall(self._costs)
+        """Tell a new tracker how the trials ended whose events it was not told."""
+        target.recall(tuple(self._evaluations.values()))
 
     def tell(self, target: BufferedTracker, record: Record) -> None:
         """Call the tracker."""
@@ -85,13 +91,23 @@ class SweepEvents:
             target.front_updated(self._told(record["trials"]))
         elif event == FINISHED:
             figures, gone = split_files(record["figures"], self._folder)
-            target.sweep_finished(self._told(record["trials"]), figures)
+            is_interrupted = bool(record.get("interrupted", False))
+            target.sweep_finished(self._told(record["trials"]), figures, interrupted=is_interrupted)
             refuse_missing(gone)
 
     def _told(self, trials: list[str] | int) -> Sequence[Evaluation]:
         if isinstance(trials, int):
             return list(self._evaluations.values())[:trials]
         return [self._evaluations[trial_id] for trial_id in trials]
+
+
+def readable_trials(records: Iterable[Record]) -> dict[str, None]:
+    """Ids of the trials that ``SweepEvents`` remembers of these records, in order."""
+    events = SweepEvents(Path())
+    for record in records:
+        with suppress(TypeError, ValueError, LookupError, AttributeError):
+            events.take(record)
+    return dict.fromkeys(events.ended)
 
 
 def _info(document: Record) -> SweepInfo:

@@ -24,7 +24,7 @@ class SweepInfo:
         params: Conditions of the sweep: seed, sampler, budget, data set, device.
         artifacts: File name -> text: the space, the job, the environment.
         reference: Fixed corner of the hypervolume by metric. A cost that is left out gets twice the
-            largest cost known when the first trial completes: fixed from then on, so that the curve
+            largest cost told when the first trial completes: fixed from then on, so that the curve
             never jumps, but then two sweeps are comparable only if it is given.
     """
 
@@ -81,8 +81,13 @@ class Tracker(Protocol):
     def front_updated(self, evaluations: Sequence[Evaluation]) -> None:
         """Record front, ranks and hypervolume of all trials that ended so far, in order of their end."""
 
-    def sweep_finished(self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path]) -> None:
-        """Record the final front and attach figures (name in the run -> file on disk)."""
+    def sweep_finished(
+        self, evaluations: Sequence[Evaluation], figures: Mapping[str, Path], *, interrupted: bool = False
+    ) -> None:
+        """Record the front and attach figures (name in the run -> file on disk).
+
+        An ``interrupted`` sweep has all that a complete one has of the trials that ended, and says so.
+        """
 
     def close(self) -> MlflowLink:
         """Write what is left and say where it is."""

@@ -80,11 +80,6 @@ class TrialRuns:
             if writer.tag("pareto.rank").isdecimal():
                 self._ranks[trial_id] = int(writer.tag("pareto.rank"))
 
-    @property
-    def pending(self) -> int:
-        """Number of entries that are not written yet."""
-        return sum(writer.pending for writer in self._writers.values())
-
     def started(self, trial_id: str, *, number: int, point: Point, source: str, at: int) -> None:
         """Open the trial's run, or the one that it had before the sweep was interrupted."""
         writer = self._writer(trial_id, number=number, source=source, at=at)
