@@ -77,11 +77,20 @@ class Objective:
         return self.direction == "maximize"
 
 
-DEFAULT_OBJECTIVES = (
-    Objective(metric="miou", direction="maximize"),
-    Objective(metric="macs", direction="minimize"),
-    Objective(metric="images_per_second", direction="maximize"),
-)
+SPEED_METRICS = ("images_per_second", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99")
+COST_METRICS = ("macs", "flops", "num_params", *SPEED_METRICS)
+METRICS = ("miou", *COST_METRICS)  # all that ``Evaluation.metrics`` may have
+MORE_IS_BETTER = frozenset({"miou", "images_per_second"})
+# Costs span decades: 1 GMAC more is everything for a small design and nothing for a large one.
+RATIO_METRICS = frozenset(COST_METRICS)
+
+
+def objective_of(metric: str) -> Objective:
+    """The objective of a metric in its better direction."""
+    return Objective(metric=metric, direction="maximize" if metric in MORE_IS_BETTER else "minimize")
+
+
+DEFAULT_OBJECTIVES = tuple(objective_of(metric) for metric in ("miou", "macs", "images_per_second"))
 
 
 @dataclass(frozen=True, kw_only=True)

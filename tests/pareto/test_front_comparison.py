@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from compared_sweeps import trial, trials
@@ -101,14 +103,41 @@ def test_who_lacks_an_objective_is_absent() -> None:
     assert found.absent == ("b",)
 
 
-def test_knees_are_found_in_decades_where_that_is_asked() -> None:
+def test_knees_are_found_in_decades_of_cost() -> None:
     run = [trial(1, 0.30, 1e8), trial(2, 0.45, 2e8), trial(3, 0.50, 1e9), trial(4, 0.65, 1e10)]
-    plain, decades = (
-        compare_fronts([contender("a", run)], (MIOU, MACS), given={}, log=log) for log in ((), {"macs"})
+    found = compare_fronts([contender("a", run)], (MIOU, MACS), given={})
+    # in decades they lack 1, 0.722, 0.929, 1; linear 1, 0.581, 0.519, 1
+    assert [m.evaluation.number for m in found.standings[0].knees] == [2]
+
+
+def of_machine(run: list[Evaluation], device: str) -> list[Evaluation]:
+    return [
+        dataclasses.replace(e, cost=dataclasses.replace(e.cost, device=device))
+        for e in run
+        if e.cost is not None
+    ]
+
+
+def test_seeds_of_another_machine_say_nothing_about_this_ones_speed() -> None:
+    here, there = (of_machine([trial(1, 0.5, 1e9, 10.0), trial(2, 0.6, 2e9, 5.0)], name) for name in "ab")
+    # of the other machine's seed even stopped trials were measured here: they are no complete ones
+    elsewhere = [*there, dataclasses.replace(here[0], number=9, status=TrialStatus.STOPPED)]
+    found = compare_fronts(
+        [contender("x", here, elsewhere, here), contender("y", here, here)],
+        (MIOU, SPEED),
+        given={},
+        keep=lambda e: e.cost is not None and e.cost.device == "a",
     )
-    # linear lacks: 1, 0.581, 0.519, 1; in decades: 1, 0.722, 0.929, 1
-    assert [m.evaluation.number for m in plain.standings[0].knees] == [3]
-    assert [m.evaluation.number for m in decades.standings[0].knees] == [2]
+    x, y = found.standings
+    volume = 0.5 * 10.0 + 0.1 * 5.0
+    assert x.hypervolumes == y.hypervolumes == (pytest.approx(volume), pytest.approx(volume))
+    assert len(x.best) == 2
+    assert x.reached_always == x.surface == x.reached_once == ((10.0, 0.5), (5.0, 0.6))
+    (pairing,) = found.pairings
+    assert pairing.hypervolume_test is not None
+    assert pairing.hypervolume_test.difference == 0.0
+    assert pairing.hypervolume_test.test == "Wilcoxon rank-sum"  # seeds 0 and 2 against 0 and 1
+    assert pairing.hypervolume_ratio == pytest.approx(1.0)
 
 
 def test_equal_seeds_are_paired_and_others_are_not() -> None:

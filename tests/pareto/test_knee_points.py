@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+from compared_sweeps import trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from segsweep.pareto.front import front_mask
-from segsweep.pareto.knee import knee_points
+from segsweep.pareto.knee import knee_of, knee_points
+from segsweep.records import DEFAULT_OBJECTIVES, TrialStatus
 
 MIOU_AND_COST = [True, False]
 
@@ -77,3 +81,22 @@ def test_wrong_values_are_refused() -> None:
         knee_points([[0.5, 0.0]], MIOU_AND_COST, log=[False, True])
     with pytest.raises(ValueError, match="2 objectives need"):
         knee_points([[0.5, 1.0, 2.0]], MIOU_AND_COST)
+
+
+def test_the_knee_of_a_sweep_takes_macs_and_speed_alike_in_decades() -> None:
+    miou, macs, speed = DEFAULT_OBJECTIVES
+    costs = (1e8, 2e8, 1e9, 1e10)
+    run = [
+        trial(n, m, c, 1e10 / c) for n, (m, c) in enumerate(zip((0.30, 0.45, 0.50, 0.65), costs, strict=True))
+    ]
+    stopped = dataclasses.replace(run[2], number=9, status=TrialStatus.STOPPED)
+    # they lack 1, 0.722, 0.929, 1 of either pair; a linear speed would make it the first and the last
+    for objectives in ((miou, macs), (miou, speed), (miou, macs, speed)):
+        assert [item.number for item in knee_of([stopped, *run], objectives)] == [1]
+    assert knee_of([stopped], (miou, macs)) == []
+
+
+def test_a_cost_of_zero_stays_linear() -> None:
+    miou, macs, _ = DEFAULT_OBJECTIVES
+    run = [trial(0, 0.1, 0.0), trial(1, 0.5, 1e9), trial(2, 0.55, 4e9)]
+    assert [item.number for item in knee_of(run, (miou, macs))] == [1]

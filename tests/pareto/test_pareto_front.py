@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segsweep.pareto.front import crowding_distance, front_mask, front_of, non_dominated_rank
+from segsweep.pareto.front import front_mask, front_of, non_dominated_rank
 from segsweep.records import DEFAULT_OBJECTIVES, CostReport, Evaluation, Point, Score, TrialStatus
 
 MAXIMIZE = [True, False, True]
@@ -87,20 +87,6 @@ def test_a_value_that_is_not_finite_is_refused_and_named(bad: float) -> None:
 def test_wrong_number_of_objectives_is_refused() -> None:
     with pytest.raises(ValueError, match=r"3 objectives need \(n, 3\)"):
         non_dominated_rank([[1.0, 1.0]], MAXIMIZE)
-
-
-def test_crowding_distance_by_hand() -> None:
-    # Deb et al. 2002, Sec. III-B: the box between the neighbours, each side over its range 4.
-    values = [[0.0, 4.0], [1.0, 2.0], [4.0, 0.0], [2.0, 1.0]]
-    distance = crowding_distance(values, [False, False])
-    assert distance[[0, 2]].tolist() == [np.inf, np.inf]
-    assert distance[1] == pytest.approx((2.0 - 0.0) / 4 + (4.0 - 1.0) / 4)
-    assert distance[3] == pytest.approx((4.0 - 1.0) / 4 + (2.0 - 0.0) / 4)
-
-
-def test_crowding_distance_ignores_an_objective_without_range() -> None:
-    values = [[0.0, 7.0], [1.0, 7.0], [4.0, 7.0]]
-    assert crowding_distance(values, [False, False]).tolist() == [np.inf, 1.0, np.inf]
 
 
 def evaluation(number: int, status: TrialStatus, miou: float, macs: int, speed: float | None) -> Evaluation:

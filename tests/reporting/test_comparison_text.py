@@ -168,3 +168,11 @@ def test_who_has_no_trial_here_is_told() -> None:
 )
 def test_values_carry_their_units(metric: str, value: float, words: str) -> None:
     assert amount(metric, value) == words
+
+
+def test_the_headline_names_no_winner_where_nobody_has_any_volume() -> None:
+    panel = compare_fronts(
+        [contender("senformer", SENFORMER), contender("hfgd", HFGD)], (MIOU, MACS), given={"macs": 1e9}
+    )
+    found = Comparison(contenders=(), panels=(panel,), joint=None, conditions=(), notes=())
+    assert headline(found).startswith("No one has any volume at the reference (0.00 % mIoU, 1 GMACs)")

@@ -18,6 +18,7 @@ from report_sweeps import EPOCHS, made_up, recorded, trial
 
 from segsweep.errors import DataError, InvalidInput
 from segsweep.pareto.front import front_of
+from segsweep.pareto.knee import knee_of
 from segsweep.records import DEFAULT_OBJECTIVES, Objective, TrialStatus
 from segsweep.reporting.html_report import report_html, write_report
 from segsweep.reporting.report.pictures import BUDGET, embedded
@@ -183,6 +184,19 @@ def test_what_must_not_be_compared_is_said() -> None:
     assert "device (a: cpu-1; b: gpu-9)" in told
     assert "images_per_second" in data["mixed_speed"]
     assert document([first])["warnings"] == []
+
+
+@pytest.mark.parametrize("unknown", [{"speed": None}, {"device": "", "threads": 0}, {"size": (0, 0)}])
+def test_what_was_not_recorded_is_no_difference(unknown: dict[str, Any]) -> None:
+    sweeps = [recorded(made_up(5), "a"), recorded(made_up(5), "b", conditions=unknown)]
+    assert document(sweeps)["warnings"] == []
+
+
+def test_the_knee_of_all_objectives_is_among_the_designs_to_look_at_first() -> None:
+    evaluations = made_up(60)
+    cards = document([recorded(evaluations)])["sweeps"][0]["cards"]
+    named = [card["trial"] for card in cards if "knee of all objectives" in card["label"]]
+    assert named == [knee_of(evaluations, DEFAULT_OBJECTIVES)[0].trial_id]
 
 
 def test_hypervolume_has_one_corner_for_all_sweeps() -> None:

@@ -10,30 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from segsweep.pareto.front import as_losses
 
 
-def attainment_share(
-    fronts: Sequence[ArrayLike], points: ArrayLike, maximize: Sequence[bool]
-) -> NDArray[np.float64]:
-    """Share of the runs that reach each point: the empirical attainment function.
-
-    Args:
-        fronts: One ``(n, k)`` set per run; an empty one reaches nothing.
-        points: ``(m, k)`` goals.
-        maximize: ``k`` flags, true where more is better.
-    Returns:
-        ``(m,)`` shares in [0, 1].
-    Raises:
-        ValueError: If there is no run, shapes disagree or a value is not finite.
-    """
-    if not fronts:
-        raise ValueError("attainment is a share of runs; give at least one")
-    goals = as_losses(points, maximize)
-    reached = np.zeros(len(goals))
-    for front in fronts:
-        losses = as_losses(front, maximize)
-        reached += np.any(np.all(losses[None] <= goals[:, None], axis=2), axis=1)
-    return reached / len(fronts)
-
-
 def attainment_surface(
     fronts: Sequence[ArrayLike], maximize: Sequence[bool], *, runs: int
 ) -> NDArray[np.float64]:

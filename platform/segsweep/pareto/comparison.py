@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from segsweep.pareto.comparison_records import (
 )
 from segsweep.pareto.front import as_losses, front_mask, objective_values
 from segsweep.pareto.hypervolume import hypervolume, reference_point
-from segsweep.pareto.indicators import coverage, epsilon_indicator
-from segsweep.pareto.knee import knee_points
+from segsweep.pareto.indicators import coverage, epsilon_indicator, hypervolume_ratio
+from segsweep.pareto.knee import knee_of
 from segsweep.pareto.leads import Lead, leads
 from segsweep.pareto.statistics import SeedTest, seed_test
 from segsweep.records import Evaluation, Objective
@@ -34,18 +34,19 @@ def compare_fronts(
     objectives: Sequence[Objective],
     *,
     given: Mapping[str, float],
-    log: Collection[str] = (),
     keep: Callable[[Evaluation], bool] = lambda evaluation: True,
     conditions: str = "",
     tolerance: float = 0.0,
 ) -> FrontComparison:
     """Compare contenders in one space of objectives.
 
+    A run that has complete trials, but none that takes part here, says nothing in this space: it is left out.
+    One without any complete trial reached nothing, which counts.
+
     Args:
         contenders: With different labels.
         objectives: Two to four; the first is what the others are the price of.
         given: References by metric; missing ones are found from all trials (see ``reference_point``).
-        log: Metrics whose knees are found in decades.
         keep: Which trials take part (those of one device).
         conditions: Words for ``keep``.
         tolerance: Leads of the first objective up to this are called level.
@@ -54,11 +55,11 @@ def compare_fronts(
     """
     sets = [_RunSets.of(contender, objectives, keep) for contender in contenders]
     here = [item for item in sets if item.any_points]
-    pool = [e for item in sets for run in item.contender.runs for e in run.evaluations if keep(e)]
+    pool = [e for contender in contenders for run in contender.runs for e in run.evaluations if keep(e)]
     corner = reference_point(pool, objectives, given=given)
     maximize = [objective.maximize for objective in objectives]
     united = np.concatenate([values for item in here for values in item.values] or [_none(objectives)])
-    standings = tuple(_standing(item, united, corner, objectives, log=log) for item in here)
+    standings = tuple(_standing(item, united, corner, objectives) for item in here)
     metrics = [objective.metric for objective in objectives]
     return FrontComparison(
         objectives=tuple(objectives),
@@ -67,14 +68,14 @@ def compare_fronts(
         standings=standings,
         absent=tuple(item.contender.label for item in sets if not item.any_points),
         united_hypervolume=hypervolume(united, corner, maximize),
-        pairings=_pairings(here, standings, objectives),
+        pairings=_pairings(here, standings, objectives, corner),
         leads=_leads(standings, objectives, tolerance),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _RunSets:
-    """The usable trials of each run of a contender."""
+    """The usable trials of each run of a contender that can say something here."""
 
     contender: Contender
     trials: list[list[Evaluation]]
@@ -85,10 +86,14 @@ class _RunSets:
         cls, contender: Contender, objectives: Sequence[Objective], keep: Callable[[Evaluation], bool]
     ) -> _RunSets:
         found = [
-            objective_values([e for e in run.evaluations if keep(e)], objectives) for run in contender.runs
+            (run, *objective_values([e for e in run.evaluations if keep(e)], objectives))
+            for run in contender.runs
         ]
+        kept = [item for item in found if item[1] or all(e.miou is None for e in item[0].evaluations)]
         return cls(
-            contender=contender, trials=[trials for trials, _ in found], values=[rows for _, rows in found]
+            contender=replace(contender, runs=tuple(run for run, _, _ in kept)),
+            trials=[trials for _, trials, _ in kept],
+            values=[rows for _, _, rows in kept],
         )
 
     @property
@@ -105,8 +110,6 @@ def _standing(
     united: Values,
     corner: Values,
     objectives: Sequence[Objective],
-    *,
-    log: Collection[str],
 ) -> Standing:
     maximize = [objective.maximize for objective in objectives]
     members = [
@@ -116,6 +119,7 @@ def _standing(
     ]
     values = np.concatenate(sets.values)
     front = np.flatnonzero(front_mask(values, maximize))
+    knees = {id(trial) for trial in knee_of([member.evaluation for member in members], objectives)}
     best = max if objectives[0].maximize else min
     surfaces = _surfaces(sets.values, maximize)
     return Standing(
@@ -125,20 +129,11 @@ def _standing(
         best=tuple(float(best(rows[:, 0])) for rows in sets.values if len(rows)),
         front=tuple(members[index] for index in front),
         on_united_front=_undominated(values[front], united, maximize),
-        knees=tuple(members[index] for index in _knees(values, objectives, log=log)),
+        knees=tuple(member for member in members if id(member.evaluation) in knees),
         surface=surfaces[0],
         reached_once=surfaces[1],
         reached_always=surfaces[2],
     )
-
-
-def _knees(values: Values, objectives: Sequence[Objective], *, log: Collection[str]) -> NDArray[np.int64]:
-    # a cost of zero has no logarithm: such an objective stays linear
-    scales = [
-        objective.metric in log and bool((column > 0).all())
-        for objective, column in zip(objectives, values.T, strict=True)
-    ]
-    return knee_points(values, [objective.maximize for objective in objectives], log=scales)
 
 
 def _undominated(values: Values, united: Values, maximize: Sequence[bool]) -> int:
@@ -175,12 +170,13 @@ def _pairings(
     sets: Sequence[_RunSets],
     standings: Sequence[Standing],
     objectives: Sequence[Objective],
+    corner: Values,
 ) -> tuple[Pairing, ...]:
     maximize = [objective.maximize for objective in objectives]
     fronts = [front for item in sets for front in _fronts(item, maximize)]
     scale = _ranges(fronts, len(maximize))
     return tuple(
-        _pairing(ours, theirs, maximize=maximize, scale=scale)
+        _pairing(ours, theirs, maximize=maximize, scale=scale, corner=corner)
         for ours, theirs in itertools.combinations(zip(sets, standings, strict=True), 2)
     )
 
@@ -191,11 +187,14 @@ def _pairing(
     *,
     maximize: Sequence[bool],
     scale: Values,
+    corner: Values,
 ) -> Pairing:
     (our_sets, our), (their_sets, their) = ours, theirs
     pairs = list(itertools.product(_fronts(our_sets, maximize), _fronts(their_sets, maximize)))
-    volumes = [
-        mine / other for mine, other in itertools.product(our.hypervolumes, their.hypervolumes) if other
+    reached = [rows for rows, volume in zip(their_sets.values, their.hypervolumes, strict=True) if volume]
+    ratios = [
+        hypervolume_ratio(mine, other, corner, maximize)
+        for mine, other in itertools.product(our_sets.values, reached)
     ]
     positive = all(bool((front > 0).all()) for pair in pairs for front in pair)
     seeds = [[run.seed for run in item.contender.runs] for item in (our_sets, their_sets)]
@@ -205,7 +204,7 @@ def _pairing(
     return Pairing(
         first=our.label,
         second=their.label,
-        hypervolume_ratio=float(np.median(volumes)) if volumes else None,
+        hypervolume_ratio=float(np.median(ratios)) if ratios else None,
         coverage=_both_ways(pairs, lambda a, b: coverage(a, b, maximize)),
         epsilon=_both_ways(pairs, lambda a, b: epsilon_indicator(a, b, maximize, scale=scale)),
         factor=_both_ways(pairs, lambda a, b: epsilon_indicator(a, b, maximize, kind="multiplicative"))

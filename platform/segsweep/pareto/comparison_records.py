@@ -54,7 +54,7 @@ class Standing:
     Attributes:
         label: The contender.
         trials: Complete trials of all runs that have every objective.
-        hypervolumes: One per run, at the common reference.
+        hypervolumes: One per run that took part, at the common reference.
         best: Best first objective per run that has a complete trial.
         front: Non-dominated trials of all runs together.
         on_united_front: How many of them no other contender dominates.

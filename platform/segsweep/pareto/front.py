@@ -1,4 +1,4 @@
-"""Which points are not dominated, and how crowded they stand.
+"""Which points are not dominated.
 
 A point dominates another when it is at least as good in every objective and better in one. Equal points
 do not dominate each other, so both stand on the front.
@@ -160,32 +160,6 @@ def _front_in_order(points: NDArray[np.float64]) -> NDArray[np.bool_]:
             mask[index] = True
             size += 1
     return mask
-
-
-def crowding_distance(values: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.float64]:
-    """Crowding distance of NSGA-II (Deb et al. 2002, Sec. III-B): how much room a point has in its front.
-
-    Every objective is divided by its range in ``values``; the best and the worst point of an objective get
-    infinity. Call it with the points of one front.
-
-    Args:
-        values: ``(n, k)`` objective values.
-        maximize: ``k`` flags; the distance itself does not depend on the directions.
-    Returns:
-        ``(n,)`` distances, larger is lonelier.
-    Raises:
-        ValueError: If the shapes disagree or a value is not finite.
-    """
-    losses = as_losses(values, maximize)
-    distance = np.zeros(len(losses))
-    for column in losses.T:
-        order = np.argsort(column, kind="stable")
-        ordered = column[order]
-        if len(ordered) == 0 or ordered[0] == ordered[-1]:
-            continue
-        distance[order[0]] = distance[order[-1]] = np.inf
-        distance[order[1:-1]] += (ordered[2:] - ordered[:-2]) / (ordered[-1] - ordered[0])
-    return distance
 
 
 def objective_values(

@@ -7,9 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segsweep.pareto.front import as_losses, front_mask
+from segsweep.pareto.front import as_losses, front_mask, objective_values
+from segsweep.records import RATIO_METRICS, Evaluation, Objective
 
 _SAME_DISTANCE = 1e-9  # of normalised sums: rounding, far below any measured difference
+
+
+def knee_of(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> list[Evaluation]:
+    """The knee of the front of complete evaluations; costs (``RATIO_METRICS``) count in decades.
+
+    Whatever names a knee takes it from here, so that a sweep has one knee wherever it is shown.
+
+    Args:
+        evaluations: Of any status; those that may not stand on a front are left out.
+        objectives: The k objectives.
+    Returns:
+        In the order given: one, or several where they are as near to the ideal point (see ``knee_points``);
+        empty only without a complete evaluation that has every objective.
+    """
+    usable, values = objective_values(evaluations, objectives)
+    # a cost of zero has no logarithm: such an objective stays linear
+    decades = [
+        objective.metric in RATIO_METRICS and bool((column > 0).all())
+        for objective, column in zip(objectives, values.T, strict=True)
+    ]
+    rows = knee_points(values, [objective.maximize for objective in objectives], log=decades)
+    return [usable[row] for row in rows]
 
 
 def knee_points(

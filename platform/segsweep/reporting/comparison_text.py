@@ -275,8 +275,11 @@ def headline(comparison: Comparison) -> str:
         return "No complete trial has all objectives."
     order = np.argsort([-standing.hypervolume for standing in space.standings])
     best = space.standings[order[0]]
-    if len(order) == 1 or best.hypervolume == 0:
+    if len(order) == 1:
         return f"{best.label} is the only one with complete trials here."
+    if best.hypervolume == 0:
+        corner = ", ".join(amount(metric, value) for metric, value in space.reference.items())
+        return f"No one has any volume at the reference ({corner}): no front decides; move it further out."
     second = space.standings[order[1]]
     if second.hypervolume == 0:
         return f"{best.label} dominates most; {second.label} has no volume at the reference."

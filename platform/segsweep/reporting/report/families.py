@@ -11,8 +11,10 @@ from segsweep.records import TrialStatus
 from segsweep.reporting.report.records import Sweep
 
 SEED = ("sweep", "seed")
-_OF_NO_EFFECT = {"name", "out", "tracking", "space"}  # on what a design scores; the axes are compared instead
-_BUDGET = {"trials", "workers", "max_minutes", "max_infeasible", "reference", "use_seeds", "sampler", "seed"}
+# settings of a job that change neither what a design scores nor where the search looks
+_APART = {"name", "out", "tracking", "space"}
+_APART_SWEEP = {"seed", "reference", "max_minutes", "max_infeasible", "keep_models"}
+_OF_THE_SEARCH = {"trials", "workers", "use_seeds", "sampler", "rungs", "eta"}  # which designs are found
 _PROTOCOL = {
     "data": "data set",
     "data_digest": "prepared data",
@@ -21,14 +23,24 @@ _PROTOCOL = {
     "epochs": "epochs",
 }
 _SPEED = {"device": "device", "threads": "torch threads", "speed": "speed settings"}
+_UNKNOWN = ("", 0, None, (0, 0))  # conditions that an older or an empty sweep did not record
 
 
-def family(sweep: Sweep) -> str:
-    """Equal for sweeps that would score a design alike, up to the seed: conditions, method and job."""
-    held = {name: getattr(sweep.conditions, name) for name in (*_PROTOCOL, *_SPEED)}
-    job = {key: value for key, value in sweep.job.items() if key not in _OF_NO_EFFECT}
+def family(sweep: Sweep, *, same_search: bool = False, same_machine: bool = True) -> str:
+    """Equal for sweeps that differ in their seed alone: they would score every design alike, up to chance.
+
+    Args:
+        sweep: One of them.
+        same_search: Whether they must search alike too (budget, sampler, stopping), as repetitions of one
+            search do. Designs that both trained do not need that.
+        same_machine: Whether their speeds must be comparable too.
+    """
+    names = (*_PROTOCOL, *_SPEED) if same_machine else tuple(_PROTOCOL)
+    held = {name: getattr(sweep.conditions, name) for name in names}
+    apart = _APART_SWEEP if same_search else _APART_SWEEP | _OF_THE_SEARCH
+    job = {key: value for key, value in sweep.job.items() if key not in _APART}
     settings = job.pop("sweep", {})
-    job["sweep"] = {key: value for key, value in settings.items() if key not in _BUDGET}
+    job["sweep"] = {key: value for key, value in settings.items() if key not in apart}
     job["data"] = {key: value for key, value in job.get("data", {}).items() if key != "root"}
     objectives = [[o.metric, o.direction] for o in sweep.objectives]
     return json.dumps([sweep.method, objectives, held, job], sort_keys=True, default=str)
@@ -65,7 +77,7 @@ def _differences(sweeps: Sequence[Sweep], names: Mapping[str, str]) -> dict[str,
     found: dict[str, list[str]] = {}
     for name, words in names.items():
         values = [getattr(sweep.conditions, name) for sweep in sweeps]
-        known = {json.dumps(value, sort_keys=True, default=str) for value in values if value not in ("", 0)}
+        known = {json.dumps(value, sort_keys=True, default=str) for value in values if value not in _UNKNOWN}
         if len(known) > 1:
             found[words] = [text(value) for value in values]
     return found
@@ -73,7 +85,7 @@ def _differences(sweeps: Sequence[Sweep], names: Mapping[str, str]) -> dict[str,
 
 def text(value: Any) -> str:
     """A condition in words."""
-    if value in ("", 0, None):
+    if value in _UNKNOWN:
         return "not recorded"
     if isinstance(value, tuple):
         return "x".join(map(str, value))

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 from segsweep.records import Evaluation, Objective
 
-SPEED_METRICS = frozenset({"images_per_second", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99"})
-
 
 class Conditions(Protocol):
     """Under what a sweep's figures were taken."""

@@ -10,32 +10,23 @@ import numpy as np
 
 from segsweep.pareto.front import front_of, objective_values
 from segsweep.pareto.hypervolume import hypervolume, reference_point
-from segsweep.pareto.knee import knee_points
-from segsweep.records import Evaluation, Objective, TrialStatus
+from segsweep.pareto.knee import knee_of
+from segsweep.records import SPEED_METRICS, Evaluation, Objective, TrialStatus
 from segsweep.reporting.report.families import protocol_differences, speed_differences
-from segsweep.reporting.report.records import SPEED_METRICS, Sweep
+from segsweep.reporting.report.records import Sweep
 from segsweep.tracking.units import unit_of
 
 Place = tuple[int, str]  # sweep, trial id
 
 
 def knees(sweep: Sweep) -> dict[str, Evaluation]:
-    """The bend of the first objective against every other one, by the other's metric.
+    """The knee of each panel: the first objective against every other one, by the other's metric.
 
-    Costs are taken on a logarithmic scale where all are positive; of several bends the one with the better
-    first objective.
+    Of several the one with the better first objective. The knee of all objectives together is another one.
     """
-    found: dict[str, Evaluation] = {}
     first = sweep.objectives[0]
-    for other in sweep.objectives[1:]:
-        pair = (first, other)
-        usable, values = objective_values(sweep.evaluations, pair)
-        if usable:
-            scales = [False, bool((values[:, 1] > 0).all())]
-            rows = knee_points(values, [first.maximize, other.maximize], log=scales)
-            best = max(rows, key=lambda row: values[row, 0] * (1 if first.maximize else -1))
-            found[other.metric] = usable[int(best)]
-    return found
+    found = {other.metric: knee_of(sweep.evaluations, (first, other)) for other in sweep.objectives[1:]}
+    return {metric: _extreme(members, first) for metric, members in found.items() if members}
 
 
 def cards(sweep: Sweep) -> list[dict[str, str]]:
@@ -49,6 +40,8 @@ def cards(sweep: Sweep) -> list[dict[str, str]]:
     for metric, evaluation in knees(sweep).items():
         bends.setdefault(evaluation.trial_id, ([], evaluation))[0].append(_short(metric))
     named += [(f"knee against {' and '.join(names)}", evaluation) for names, evaluation in bends.values()]
+    if len(others) > 1:
+        named.append(("knee of all objectives", knee_of(sweep.evaluations, sweep.objectives)[0]))
     named += [(f"{_adjective(other)} {_short(other.metric)}", _extreme(front, other)) for other in others]
     together: dict[str, list[str]] = {}
     for label, evaluation in named:

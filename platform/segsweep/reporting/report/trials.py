@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from segsweep.pareto.front import front_of
-from segsweep.records import AxisValue, Evaluation, Objective, TrialStatus
+from segsweep.records import RATIO_METRICS, AxisValue, Evaluation, Objective, TrialStatus, objective_of
 from segsweep.reporting.report.importance import DECADE
 from segsweep.reporting.report.records import Sweep
-from segsweep.search.scale import RATIO_METRICS
 from segsweep.tracking.units import UNITS, shown, unit_of
 
 CURVE_POINTS = 24  # validations of a trial that its learning curve shows
@@ -26,8 +25,7 @@ def metrics_of(sweeps: Sequence[Sweep]) -> list[Objective]:
     }
     for metric in UNITS:
         if metric in known - _LEFT_OUT and metric not in found:
-            up = metric in {"miou", "images_per_second"}
-            found[metric] = Objective(metric=metric, direction="maximize" if up else "minimize")
+            found[metric] = objective_of(metric)
     return list(found.values())
 
 

@@ -65,6 +65,6 @@ function buildConditions() {
     h("ul", { class: "help" },
       h("li", {}, "mIoU comes from one confusion matrix over the whole validation split; only trials trained to the end have a final one. MACs are counted per image, 1 MAC = 2 FLOPs, matrix products included."),
       h("li", {}, "Every panel has its own front, recomputed for what the filters leave: no design that is drawn is better in both of the panel's metrics than a filled dot on the stairs. A hollow dot is on the front of all objectives of its sweep, though not on this panel's."),
-      h("li", {}, "The knee is the front member nearest to the ideal point, costs on a logarithmic scale: beyond it a step in one objective costs most in the other."),
+      h("li", {}, "Each panel has a knee of its own: the member of its front nearest to the ideal point, costs on a logarithmic scale. Beyond it a step in one objective costs most in the other. The knee of all objectives together, which MLflow and recommend name, may be another design."),
       h("li", {}, "Point at a dot to read it; click to keep it. Drag over a panel or along a column to brush: all panels, lines and the table follow. Escape or a click beside the dots clears. In a panel the arrow keys go from design to design and Enter keeps one.")));
 }
