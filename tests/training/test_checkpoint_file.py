@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import multiprocessing
+import os
 import pickle
 import resource
 import zipfile
@@ -17,7 +21,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segsweep.errors import DataError, EnvironmentProblem
-from segsweep.training.checkpoint import checkpoint_step, load_checkpoint, remove_leftovers, save_checkpoint
+from segsweep.training.checkpoint import (
+    checkpoint_step,
+    load_checkpoint,
+    read_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -132,6 +142,88 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_a_remedy(tmp_path: Path) 
         EnvironmentProblem, match="free some space or mend the folder, then go on with --resume"
     ):
         save_checkpoint(tmp_path / "file" / "checkpoint.pt", STATE)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE, errno.EMFILE])
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(path: Path, *_: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, STATE)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(
+        EnvironmentProblem, match=rf"{os.strerror(number)}\); mend the folder or its file system"
+    ):
+        load_checkpoint(path)
+
+
+class _Faulty(io.BytesIO):
+    """A stream that fails once a number of bytes has been read."""
+
+    def __init__(self, data: bytes, after: int) -> None:
+        super().__init__(data)
+        self._left = after
+
+    def _fail_if_due(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self._fail_if_due(len(data))
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self._fail_if_due(count)
+        return count
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.01, 1.5])
+def test_a_disk_that_fails_while_a_file_is_read_says_nothing_about_its_content(
+    whole: bytes, share: float
+) -> None:
+    """Above 1 the digest has been compared, and torch reads."""
+    with pytest.raises(OSError, match="Input/output error"):
+        read_checkpoint(_Faulty(whole, int(share * len(whole))), name="checkpoint.pt")
+
+
+def _load_with_little_memory(path: Path, free: int) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
+    with pytest.raises(MemoryError, match=r"checkpoint\.pt"):
+        load_checkpoint(path)
+
+
+def test_too_little_memory_for_a_whole_file_is_not_damage(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"step": 3, "weights": torch.zeros(100_000_000, dtype=torch.uint8)})
+    limited = multiprocessing.get_context("fork").Process(
+        target=_load_with_little_memory, args=(path, 60_000_000)
+    )
+    limited.start()
+    limited.join(60)
+    assert limited.exitcode == 0
+
+
+def test_a_folder_that_cannot_be_synchronised_does_not_lose_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems answer EINVAL; the file is in its place by then."""
+    synchronise = os.fsync
+
+    def no_folders(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        synchronise(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_folders)
+    save_checkpoint(tmp_path / "checkpoint.pt", STATE)
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 7
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:

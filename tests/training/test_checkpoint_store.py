@@ -100,10 +100,19 @@ def test_folder_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(18, "Invalid cross-device link")
 
     save_checkpoint(tmp_path / "checkpoint.pt", {"step": 4})
+    synchronised: list[str] = []
+    synchronise = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synchronised.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        synchronise(descriptor)
+
     monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "fsync", fsync)
     store = FolderStore(tmp_path / "store")
     store.add(4, tmp_path / "checkpoint.pt")
     assert store.read(4)["step"] == 4
+    assert synchronised == [f".step-000000004.pt.{os.getpid()}", "store"], "data first, then the rename"
 
 
 def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path: Path) -> None:

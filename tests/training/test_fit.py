@@ -20,10 +20,13 @@ from segsweep.labels import IGNORE_INDEX
 from segsweep.models.methods import METHODS
 from segsweep.records import Score
 from segsweep.training.checkpoint import load_checkpoint
+from segsweep.training.checkpoint_settings import CheckpointSettings
+from segsweep.training.checkpoint_store import FolderStore
 from segsweep.training.loop import Schedule, fit
 from segsweep.training.optim import WeightAverage, learning_rate
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import PlainSession
+from segsweep.training.step_checkpoints import StepCheckpoints
 
 CPU = torch.device("cpu")
 CONFIG = {
@@ -38,10 +41,20 @@ def _model(num_classes: int) -> torch.nn.Module:
     return METHODS["eseg"].model_validate(CONFIG).build(num_classes)
 
 
-def _fit(shards: Path, recipe: Recipe = RECIPE, session: PlainSession | None = None) -> list[Score]:
+def _fit(
+    shards: Path,
+    recipe: Recipe = RECIPE,
+    session: PlainSession | None = None,
+    resume_from: Path | None = None,
+) -> list[Score]:
     opened = open_shards(shards)
     model = _model(opened.info.num_classes)
-    return fit(model, Schedule(shards=opened, recipe=recipe), session or PlainSession(), device=CPU)
+    checkpoints = None
+    if resume_from is not None:
+        store = FolderStore(resume_from.parent / "steps")
+        checkpoints = StepCheckpoints(store, CheckpointSettings(), published=resume_from)
+    schedule = Schedule(shards=opened, recipe=recipe)
+    return fit(model, schedule, session or PlainSession(), device=CPU, checkpoints=checkpoints)
 
 
 def _without_time(scores: list[Score]) -> list[Score]:
@@ -103,7 +116,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tiny_shards: Path, tmp_p
     checkpoint = tmp_path / "checkpoint.pt"
     first = _fit(tiny_shards, session=StopAfterOne(save_to=checkpoint))
     assert [score.epoch for score in first] == [1]
-    resumed = _fit(tiny_shards, session=PlainSession(resume_from=checkpoint))
+    resumed = _fit(tiny_shards, resume_from=checkpoint)
     assert _without_time(resumed) == _without_time(_fit(tiny_shards))
 
 

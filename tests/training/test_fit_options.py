@@ -18,9 +18,12 @@ from segsweep.errors import InvalidInput
 from segsweep.losses.per_pixel import LossTerm, PerPixelLoss, PixelLoss
 from segsweep.models.interface import Criterion, SegmentationOutput
 from segsweep.records import Score
+from segsweep.training.checkpoint_settings import CheckpointSettings
+from segsweep.training.checkpoint_store import FolderStore
 from segsweep.training.loop import Schedule, Training, fit
 from segsweep.training.recipe import Recipe
 from segsweep.training.session import PlainSession
+from segsweep.training.step_checkpoints import StepCheckpoints
 
 CPU = torch.device("cpu")
 # The shards have 8 training images: two steps an epoch.
@@ -73,10 +76,20 @@ def _training(shards: Path, recipe: Recipe, **schedule: Callable[[PerPixelLoss],
     return Training(model, Schedule(shards=opened, recipe=recipe, **schedule), PlainSession(), CPU)
 
 
-def _fit(shards: Path, recipe: Recipe = RECIPE, session: PlainSession | None = None) -> list[Score]:
+def _fit(
+    shards: Path,
+    recipe: Recipe = RECIPE,
+    session: PlainSession | None = None,
+    resume_from: Path | None = None,
+) -> list[Score]:
     opened = open_shards(shards)
     schedule = Schedule(shards=opened, recipe=recipe, criterion=_squares)
-    return fit(Pixelwise(opened.info.num_classes), schedule, session or PlainSession(), device=CPU)
+    checkpoints = None
+    if resume_from is not None:
+        store = FolderStore(resume_from.parent / "steps")
+        checkpoints = StepCheckpoints(store, CheckpointSettings(), published=resume_from)
+    model = Pixelwise(opened.info.num_classes)
+    return fit(model, schedule, session or PlainSession(), device=CPU, checkpoints=checkpoints)
 
 
 def test_iterations_end_within_an_epoch(tiny_shards: Path) -> None:
@@ -109,7 +122,7 @@ def test_a_resumed_training_in_iterations_equals_an_uninterrupted_one(
 
     checkpoint = tmp_path / "checkpoint.pt"
     assert len(_fit(tiny_shards, session=StopAfterTwo(save_to=checkpoint))) == 2
-    resumed = _fit(tiny_shards, session=PlainSession(resume_from=checkpoint))
+    resumed = _fit(tiny_shards, resume_from=checkpoint)
     assert [s.train_loss for s in resumed] == [s.train_loss for s in _fit(tiny_shards)]
 
 

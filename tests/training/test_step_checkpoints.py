@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
-from segsweep.errors import DataError
+from segsweep.errors import DataError, EnvironmentProblem
 from segsweep.training.checkpoint import load_checkpoint, save_checkpoint
 from segsweep.training.checkpoint_settings import CheckpointSettings
 from segsweep.training.checkpoint_store import FolderStore
@@ -69,6 +74,63 @@ def test_due_when_the_time_has_passed_since_the_last_one(
     assert due == [4, 10]
 
 
+def test_the_clock_is_looked_at_rarely_and_the_time_is_kept(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look costs several ranks a message that the step waits for."""
+    now, step_seconds = 0.0, 0.1
+    looks: list[int] = []
+
+    def agreed(value: int, **_: Any) -> int:
+        looks.append(step)
+        return value
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("segsweep.training.step_checkpoints.agreed", agreed)
+    checkpoints = folder.checkpoints(every_minutes=5, every_steps=4_001)
+    written: list[tuple[int, float]] = []
+    for step in range(1, 10_001):
+        now += step_seconds
+        if step == 5_000:
+            step_seconds = 0.3
+        if checkpoints.due(step):
+            written.append((step, now))
+            checkpoints.write(step, lambda: _state(0))
+    assert len(looks) < 500
+    times = [time for _, time in written]
+    assert 4_001 in [step for step, _ in written] and 8_002 in [step for step, _ in written]
+    by_time = [(time, previous) for previous, time in zip([0.0, *times], times, strict=False)]
+    assert all(time - previous <= 300 * 1.1 for time, previous in by_time)
+    first, second = times[:2]
+    assert 300 <= first <= 306 and second == pytest.approx(400.1)  # by time, then after 4,001 steps
+
+
+def _ask(rank: int, folder: str) -> None:
+    """Which steps are due on a rank whose clock runs as it likes."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)
+    now = 1000.0 * rank
+    time.monotonic = lambda: now  # type: ignore[assignment]
+    settings = CheckpointSettings(every_minutes=1, every_steps=200)
+    checkpoints = StepCheckpoints(FolderStore(Path(folder) / "steps"), settings, rank=rank, world_size=2)
+    due = []
+    for step in range(1, 301):
+        now += 0.5 if rank == 0 else 3.0  # rank 1's clock is six times as fast
+        if checkpoints.due(step):
+            due.append(step)
+            checkpoints.write(step, lambda: _state(0))
+    (Path(folder) / f"due{rank}").write_text(json.dumps(due))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_all_ranks_agree_on_what_is_due_whatever_their_clocks(tmp_path: Path) -> None:
+    mp.start_processes(_ask, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    first, second = (json.loads((tmp_path / f"due{rank}").read_text()) for rank in range(2))
+    assert first == second
+    by_time, by_steps = first  # by the clock of rank 0: 60 s, at most 2 % later
+    assert 120 <= by_time <= 123 and by_steps == 200
+
+
 def test_never_due_within_an_epoch_if_nothing_is_asked_for(folder: Folder) -> None:
     checkpoints = folder.checkpoints(every_minutes=None)
     assert not any(checkpoints.due(step) for step in range(100))
@@ -80,6 +142,88 @@ def test_the_newest_stay(folder: Folder, keep: int) -> None:
     for step in range(1, 6):
         checkpoints.write(step, lambda step=step: _state(step))  # type: ignore[misc]
     assert folder.store.steps() == [5, 4, 3][:keep]
+
+
+class Unreliable(FolderStore):
+    """A store that may be out of reach."""
+
+    away = False
+
+    def write(self, step: int, state: dict[str, Any]) -> None:
+        if self.away:
+            raise EnvironmentProblem(f"store: cannot write step {step}")
+        super().write(step, state)
+
+    def add(self, step: int, file: Path) -> None:
+        if self.away:
+            raise EnvironmentProblem(f"store: cannot add step {step}")
+        super().add(step, file)
+
+    def read(self, step: int) -> dict[str, Any]:
+        if self.away:
+            raise EnvironmentProblem(f"store: cannot read step {step}")
+        return super().read(step)
+
+
+def test_a_store_away_within_an_epoch_costs_only_the_checkpoints_of_that_time(folder: Folder) -> None:
+    folder.store = store = Unreliable(folder.store.folder)
+    checkpoints = folder.checkpoints(every_minutes=None, every_steps=1, keep=9)
+    for step in range(1, 8):
+        store.away = step in (3, 4, 5)
+        assert checkpoints.due(step)
+        checkpoints.write(step, lambda step=step: _state(step))  # type: ignore[misc]
+    assert store.steps() == [7, 6, 2, 1]
+    assert folder.said == [
+        "no checkpoint after step 3; the training goes on and tries again when the next is due. The cause: "
+        "store: cannot write step 3",
+        "checkpoints can be written again: there is one after step 6",
+    ]
+
+
+def test_a_write_that_failed_is_tried_again_when_the_time_has_passed_once_more(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    folder.store = store = Unreliable(folder.store.folder)
+    store.away = True
+    checkpoints = folder.checkpoints(every_minutes=1)
+    due = []
+    for step in range(1, 10):
+        now += 20
+        if checkpoints.due(step):
+            due.append(step)
+            checkpoints.write(step, lambda: _state(0))
+    assert due == [3, 6, 9]
+
+
+def test_a_store_away_at_the_end_of_an_epoch_is_an_error(folder: Folder) -> None:
+    folder.store = store = Unreliable(folder.store.folder)
+    store.away = True
+    save_checkpoint(folder.published, _state(4, epoch=1, losses=()))
+    with pytest.raises(EnvironmentProblem, match="cannot add step 4"):
+        folder.checkpoints().add(4, folder.published)
+
+
+def test_a_checkpoint_out_of_reach_is_not_passed_over_for_an_older_one(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (4, 8):
+        folder.store.write(step, _state(step))
+    whole_open = Path.open
+
+    def refuse(path: Path, *args: Any, **keywords: Any) -> Any:
+        if path.name == "step-000000008.pt":
+            raise OSError(errno.EIO, "Input/output error")
+        return whole_open(path, *args, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(EnvironmentProblem, match=r"step-000000008\.pt: .* could not be read"):
+            folder.checkpoints().newest()
+    assert folder.store.steps() == [8, 4] and folder.said == []
+    state = folder.checkpoints().newest()
+    assert state is not None and state["step"] == 8
 
 
 def test_a_new_training_has_nothing_to_go_on_from(folder: Folder) -> None:

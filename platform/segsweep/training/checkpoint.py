@@ -6,6 +6,7 @@ comment. So one file or object carries its own proof, any torch reads it, and da
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -25,6 +26,7 @@ _HEX_LENGTH = 64
 _ZIP_END = b"PK\x05\x06"  # "end of central directory": 22 bytes, the last two the length of the comment
 _ZIP_END_LENGTH = 22
 _CHUNK = 2**20
+_ALLOCATOR = "DefaultCPUAllocator"  # torch raises RuntimeError when the system has no memory left
 _REMEDY = "delete it to start again, or resume from an older one"
 
 
@@ -63,13 +65,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``, tensors on the CPU.
 
     Raises:
-        DataError: If the file is damaged, or of another format.
+        DataError: If there is no such file, or it is damaged, or of another format.
+        EnvironmentProblem: If the file system does not give it out: that says nothing about its content.
+        MemoryError: If the memory does not suffice for a checkpoint that is whole.
     """
     try:
         with path.open("rb") as stream:
             return read_checkpoint(stream, name=str(path))
-    except OSError as error:
+    except FileNotFoundError as error:
         raise DataError(f"{path}: not a readable checkpoint ({type(error).__name__}); {_REMEDY}") from error
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{path}: the checkpoint could not be read ({error.strerror or error}); mend the folder or its "
+            f"file system, then go on with --resume, or move the file away to go on from an older one"
+        ) from error
 
 
 def read_checkpoint(stream: BinaryIO, *, name: str) -> dict[str, Any]:
@@ -81,11 +90,17 @@ def read_checkpoint(stream: BinaryIO, *, name: str) -> dict[str, Any]:
 
     Raises:
         DataError: If its digest does not hold, or it is damaged otherwise, or of another format.
+        OSError: What the stream raised.
+        MemoryError: If the digest holds and the memory does not suffice.
     """
     has_digest = _digest_holds(stream, name)
     try:
         state = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler meets in a damaged file
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: sent to a place of no file
+            raise
+        if has_digest and (isinstance(error, MemoryError) or _ALLOCATOR in str(error)):
+            raise MemoryError(f"{name}: {error}") from error
         raise DataError(f"{name}: not a readable checkpoint ({type(error).__name__}); {_REMEDY}") from error
     found = state.get("format") if isinstance(state, dict) else None
     if found not in READABLE:
@@ -99,13 +114,12 @@ def checkpoint_step(path: Path) -> int | None:
     """Optimiser steps behind a checkpoint, without reading its tensors; ``None`` if it does not say.
 
     Raises:
-        DataError: If it cannot be read at all.
+        What ``load_checkpoint`` raises, if it cannot be read at all.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        step: int | None = state.get("step")
-    except Exception as error:
-        raise DataError(f"{path}: not a readable checkpoint ({type(error).__name__}); {_REMEDY}") from error
+        step: int | None = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("step")
+    except Exception:  # damaged, not readable now, or on a file system that maps no files
+        step = load_checkpoint(path).get("step")
     return step
 
 
@@ -137,12 +151,13 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make a rename last, where the file system can: the file itself is in its place by now."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _not_written(path: Path, error: OSError) -> str:

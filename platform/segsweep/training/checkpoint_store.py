@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from segsweep.errors import DataError, EnvironmentProblem, InvalidInput, Problem
 from segsweep.training.checkpoint import (
@@ -55,7 +55,7 @@ class CheckpointStore(Protocol):
         """Take a checkpoint file that is written already."""
 
     def read(self, step: int) -> dict[str, Any]:
-        """Read one; raises ``DataError`` if it is damaged or gone."""
+        """Read one; raises ``DataError`` if it is damaged or gone, ``EnvironmentProblem`` if out of reach."""
         ...
 
     def copy_to(self, step: int, file: Path) -> None:
@@ -214,7 +214,7 @@ class ObjectStore:
         """Download one into a file."""
         data = self._download(step)
         with replacing(file) as temporary:
-            temporary.write_bytes(data)
+            _copy_durably(io.BytesIO(data), temporary)
 
     def remove(self, step: int) -> None:
         """Delete one; no matter if it is gone or the store is away for a moment."""
@@ -310,7 +310,16 @@ def _link_or_copy(source: Path, target: Path) -> None:
         try:
             os.link(source, temporary)
         except OSError:  # another file system, or one without links
-            shutil.copyfile(source, temporary)
+            with source.open("rb") as stream:
+                _copy_durably(stream, temporary)
+
+
+def _copy_durably(source: BinaryIO, target: Path) -> None:
+    """Copy to a file, on the disk when this returns: a rename may survive a power cut that data do not."""
+    with target.open("wb") as stream:
+        shutil.copyfileobj(source, stream, _CHUNK)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _not_reached(name: str, what: str, error: BaseException) -> str:

@@ -22,7 +22,7 @@ from segsweep.metrics.confusion import mean_iou
 from segsweep.models.interface import Criterion, Targets, segmentation_criterion, segmentation_targets
 from segsweep.records import Score
 from segsweep.training.batch_norm import synchronise_batch_norm
-from segsweep.training.checkpoint import load_checkpoint, save_checkpoint
+from segsweep.training.checkpoint import save_checkpoint
 from segsweep.training.inference import evaluate
 from segsweep.training.objective import LossValues, mean_values, weigh
 from segsweep.training.optim import WeightAverage, build_optimizer, set_learning_rate
@@ -73,8 +73,8 @@ def fit(
         schedule: Data, recipe and rungs.
         session: Rank, world size and where scores go.
         device: Where to train.
-        checkpoints: Where the state is written within and after epochs and resumed from; without them only
-            the session's checkpoint is.
+        checkpoints: Where the state is written within and after epochs and resumed from; without them the
+            training begins anew.
         keep: Called with the network that was validated last (the average, if there is one) when the whole
             schedule has been trained.
 
@@ -84,11 +84,12 @@ def fit(
     Raises:
         TrainingDiverged: If a loss is not finite.
         DataError: If a split is empty or smaller than one batch, or every checkpoint is damaged.
-        EnvironmentProblem: If a checkpoint cannot be written or its store not be reached.
+        EnvironmentProblem: If a checkpoint cannot be read, or at the end of an epoch not be written, or its
+            store not be reached then; within an epoch the training goes on.
         InvalidInput: If the recipe does not fit the data or the number of workers.
     """
     training = Training(model, schedule, session, device)
-    if (state := _interrupted(session, checkpoints)) is not None:
+    if checkpoints is not None and (state := checkpoints.newest()) is not None:
         training.load(state)
 
     def after_step() -> None:
@@ -111,14 +112,6 @@ def fit(
     if keep is not None and training.epoch == training.recipe.epochs:
         keep(training.average.model if training.average is not None else training.model)
     return training.scores
-
-
-def _interrupted(session: Session, checkpoints: StepCheckpoints | None) -> dict[str, Any] | None:
-    """The state to go on from, if there is one."""
-    if checkpoints is not None:
-        return checkpoints.newest()
-    path = session.checkpoint()
-    return None if path is None else load_checkpoint(path)
 
 
 def _nothing() -> None:
@@ -285,12 +278,8 @@ class Training:
         )
 
     def save(self, path: Path) -> None:
-        """Write everything that ``restore`` needs to go on exactly; see ``state``."""
+        """Write everything that ``load`` needs to go on exactly; see ``state``."""
         save_checkpoint(path, self.state())
-
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint of the same config and recipe."""
-        self.load(load_checkpoint(path))
 
     @property
     def seconds(self) -> float:

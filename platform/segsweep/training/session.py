@@ -1,4 +1,4 @@
-"""What training code may ask of the world around it: rank, world size, report, resume.
+"""What training code may ask of the world around it: rank, world size, report.
 
 Method code never imports Ray. The plain session below serves notebooks and tests; the back ends for
 trials in a forked child and for Ray Train live in ``segsweep.distributed``.
@@ -35,9 +35,6 @@ class Session(Protocol):
     def report(self, score: Score, save: SaveCheckpoint) -> bool:
         """Record a validation; returns whether to train on. ``save`` writes a checkpoint on demand."""
 
-    def checkpoint(self) -> Path | None:
-        """The checkpoint file to resume from, if there is one."""
-
     def computing(self) -> AbstractContextManager[None]:
         """Held during each piece of work, so that a speed measurement can have the machine alone."""
 
@@ -51,10 +48,9 @@ class PlainSession:
     rank = 0
     world_size = 1
 
-    def __init__(self, *, resume_from: Path | None = None, save_to: Path | None = None) -> None:
+    def __init__(self, *, save_to: Path | None = None) -> None:
         self.scores: list[Score] = []
         self.costs: list[CostReport] = []
-        self._resume_from = resume_from
         self._save_to = save_to
 
     def cost(self, report: CostReport) -> None:
@@ -67,10 +63,6 @@ class PlainSession:
         if self._save_to is not None:
             save(self._save_to)
         return True
-
-    def checkpoint(self) -> Path | None:
-        """The file given at construction."""
-        return self._resume_from
 
     def computing(self) -> AbstractContextManager[None]:
         """Nothing to wait for."""

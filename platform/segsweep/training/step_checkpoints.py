@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from segsweep.errors import DataError
+from segsweep.errors import DataError, EnvironmentProblem
 from segsweep.training.checkpoint import checkpoint_step, load_checkpoint, remove_leftovers
 from segsweep.training.checkpoint_settings import CheckpointSettings
 from segsweep.training.checkpoint_store import CheckpointStore
@@ -19,6 +19,7 @@ State = dict[str, Any]
 CPU = torch.device("cpu")
 _NONE, _PUBLISHED = -1, -2  # places beside the steps of the store
 _DAMAGED = ".damaged"
+_LATENESS = 0.02  # of the minutes between two checkpoints, that one may come late for want of a look
 
 
 def _ignore(*_: Any) -> None:
@@ -33,7 +34,8 @@ class StepCheckpoints:
         settings: When they are due and how many stay.
         published: The checkpoint of the last finished epoch, which evaluation reads; a restart may take it.
         rank: Of this process; ``world_size``: their number; ``device``: where they can exchange numbers.
-        say: Told on rank 0, in one line, which checkpoint a restart took and which it found damaged.
+        say: Told on rank 0, in one line, which checkpoint a restart took, which it found damaged, and that
+            one could not be written within an epoch.
         found: Given on rank 0 the state that a restart took.
     """
 
@@ -53,38 +55,62 @@ class StepCheckpoints:
         self._rank, self._world_size, self._device = rank, world_size, device
         self._say, self._found = say, found
         self._written_at = time.monotonic()
+        self._clock = _Clock(self._written_at)
+        self._failing = False
 
     def due(self, step: int) -> bool:
-        """Whether to write one now that ``step`` optimiser steps are done."""
+        """Whether to write one now that ``step`` optimiser steps are done.
+
+        By steps every rank knows it; by time rank 0 says so, and when all ask it again: that is a message
+        which every step would wait for, so it is sent every ``_LATENESS`` of the time between checkpoints.
+        """
         settings = self._settings
-        by_steps = settings.every_steps is not None and step % settings.every_steps == 0
-        if settings.every_minutes is None:
-            return by_steps
-        passed = time.monotonic() - self._written_at
-        due = by_steps or passed >= 60 * settings.every_minutes
-        return bool(agreed(int(due), world_size=self._world_size, device=self._device))
+        if settings.every_steps is not None and step % settings.every_steps == 0:
+            return True
+        if settings.every_minutes is None or step < self._clock.next_look:
+            return False
+        interval = 60 * settings.every_minutes
+        wait = self._clock.steps_during(_LATENESS * interval, step)
+        due = self._clock.looked_at - self._written_at >= interval
+        told = agreed(-wait if due else wait, world_size=self._world_size, device=self._device)
+        self._clock.look_after(step, abs(told))
+        return told < 0
 
     def write(self, step: int, state: Callable[[], State]) -> None:
-        """Write the state on rank 0.
+        """Write the state on rank 0; if that fails, say so; the training goes on till the next is due."""
+        if self._rank == 0:
+            try:
+                self._store.write(step, state())
+                self._forget_older(step)
+            except EnvironmentProblem as error:
+                if not self._failing:
+                    self._say(
+                        f"no checkpoint after step {step}; the training goes on and tries again when the "
+                        f"next is due. The cause: {error}"
+                    )
+                self._failing = True
+            else:
+                self._tell_of_success(step)
+        self._written_at = time.monotonic()
+
+    def add(self, step: int, file: Path) -> None:
+        """On rank 0 alone: keep a file that was written at the end of an epoch.
 
         Raises:
             EnvironmentProblem: If that is not possible; older checkpoints are intact then.
         """
-        if self._rank == 0:
-            self._store.write(step, state())
-        self._written(step)
-
-    def add(self, step: int, file: Path) -> None:
-        """On rank 0 alone: keep a file that was written at the end of an epoch; errors as of ``write``."""
         self._store.add(step, file)
-        self._written(step)
+        self._forget_older(step)
+        self._tell_of_success(step)
+        self._written_at = time.monotonic()
 
     def newest(self) -> State | None:
         """State of the newest checkpoint that is whole, the same on every rank; ``None`` if there is none.
 
         Raises:
             DataError: If there are some and all are damaged.
-            EnvironmentProblem: If the store cannot be reached.
+            EnvironmentProblem: If the store cannot be reached, or does not give out what it holds.
+            MemoryError: If the memory does not suffice for the newest.
         """
         place, state = self._search() if self._rank == 0 else (_NONE, None)
         if self._world_size > 1:
@@ -94,12 +120,15 @@ class StepCheckpoints:
         self._written_at = time.monotonic()
         return state
 
-    def _written(self, step: int) -> None:
-        self._written_at = time.monotonic()
-        if self._rank == 0:
-            others = [other for other in self._store.steps() if other != step]
-            for old in others[self._settings.keep - 1 :]:
-                self._store.remove(old)
+    def _forget_older(self, step: int) -> None:
+        others = [other for other in self._store.steps() if other != step]
+        for old in others[self._settings.keep - 1 :]:
+            self._store.remove(old)
+
+    def _tell_of_success(self, step: int) -> None:
+        if self._failing:
+            self._say(f"checkpoints can be written again: there is one after step {step}")
+        self._failing = False
 
     def _search(self) -> tuple[int, State | None]:
         self._store.tidy()
@@ -172,3 +201,29 @@ class StepCheckpoints:
         except DataError:
             pass
         self._store.copy_to(step, self._published)
+
+
+class _Clock:
+    """Looks at the time every few steps: few enough for a purpose, from the speed of those before.
+
+    Attributes:
+        next_look: Step after which to look again, the same on every rank.
+        looked_at: Time of the last look of this rank, in seconds of ``time.monotonic``.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.next_look = 0
+        self.looked_at = now
+        self._step, self._wait = 0, 1
+
+    def steps_during(self, seconds: float, step: int) -> int:
+        """Look, and estimate the steps of a duration: at least 1, at most twice those since the last look."""
+        now = time.monotonic()
+        per_step = (now - self.looked_at) / max(1, step - self._step)
+        self.looked_at = now
+        return max(1, int(min(2 * self._wait, seconds / max(per_step, 1e-9))))
+
+    def look_after(self, step: int, wait: int) -> None:
+        """Take over what the ranks agreed on."""
+        self._step, self._wait = step, wait
+        self.next_look = step + wait
