@@ -14,7 +14,8 @@ from segsweep.data.shards import prepare
 from segsweep.data.sources import open_source
 from segsweep.distributed.part_map import cluster_is_there, cluster_part_map, ray_part_map
 from segsweep.errors import DataError
-from segsweep.jobs.common import prepared, silent
+from segsweep.jobs.common import prepared
+from segsweep.jobs.news import silent
 from segsweep.jobs.spec import DataSettings
 
 OPTIONS = {"train": 150, "val": 20, "height": 16, "width": 32}

@@ -14,14 +14,14 @@ class EnergyMeter:
 
     RAPL counts the packages of Intel and AMD processors in microjoules and begins anew at a known value, NVML
     counts each GPU in millijoules. The kernel lets only root read RAPL by default. Whatever else the machine
-    does is counted too.
+    does is counted too; RAPL's zone of the whole platform (``psys``), which holds the packages again, is not.
 
     Args:
         powercap: Folder of the kernel's power capping interface.
     """
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
-        self._zones = [zone for zone in sorted(powercap.glob("intel-rapl:?*")) if zone.name.count(":") == 1]
+        self._zones = [zone for zone in sorted(powercap.glob("intel-rapl:?*")) if _is_package(zone)]
         self._packages = _rapl_counts(self._zones)
         self._gpus = _nvml_counts()
         self._cpu_joules = 0.0 if self._packages else None
@@ -45,6 +45,14 @@ class EnergyMeter:
             )
             self._gpus = counts
         return self._cpu_joules, self._gpu_joules
+
+
+def _is_package(zone: Path) -> bool:
+    """Whether a zone is a processor package, named like ``package-0-die-1``, and no part of one."""
+    try:
+        return zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
 
 
 def _rapl_counts(zones: list[Path]) -> dict[Path, tuple[int, int]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segsweep.cost.measure import Speed
+from segsweep.files import write_whole
 
 
 class SpeedCache:
@@ -33,12 +33,8 @@ class SpeedCache:
     def put(self, conditions: Mapping[str, Any], speed: Speed) -> None:
         """Keep a speed; the file appears whole."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(conditions)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(
-            json.dumps({"conditions": dict(conditions), "speed": dataclasses.asdict(speed)}, indent=1)
-        )
-        temporary.replace(path)
+        entry = {"conditions": dict(conditions), "speed": dataclasses.asdict(speed)}
+        write_whole(self._path(conditions), json.dumps(entry, indent=1))
 
     def _path(self, conditions: Mapping[str, Any]) -> Path:
         canonical = json.dumps(dict(conditions), sort_keys=True)

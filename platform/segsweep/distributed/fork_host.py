@@ -54,10 +54,6 @@ class ForkedSession:
         send(self._channel, event="score", score=score.to_json())
         return not score.is_rung or read_line(sys.stdin.fileno()) == GO
 
-    def checkpoint(self) -> Path | None:
-        """One-worker trials are short: an interrupted one starts again."""
-        return None
-
     def computing(self) -> AbstractContextManager[None]:
         """Let a measurement of another trial on this machine go first."""
         return self._lock.shared()

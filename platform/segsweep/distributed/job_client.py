@@ -61,12 +61,25 @@ class ClusterJob:
         return {**self.__dict__, "metadata": dict(self.metadata)}
 
 
+class _NoAnswer(Exception):
+    """The server says that it cannot answer."""
+
+
+_BROKEN = (  # what came back is no whole answer
+    *(_NoAnswer, requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError),
+    requests.exceptions.JSONDecodeError,
+)
+
+
 class _Api(JobSubmissionClient):  # type: ignore[misc]
-    """Ray's client, but a silent connection ends after a while instead of never."""
+    """Ray's client, but a silent connection ends after a while, and an answer of 5xx is no refusal."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         timeout = (CONNECT_S, ANSWER_S if method == "GET" else TAKE_IN_S)
-        return super()._do_request(method, endpoint, **{"timeout": timeout, **options})
+        answer = super()._do_request(method, endpoint, **{"timeout": timeout, **options})
+        if answer.status_code >= 500:  # of a head or a proxy that restarts, say
+            raise _NoAnswer(f"{answer.status_code} {answer.reason}: {answer.text}")
+        return answer
 
 
 class JobClient:
@@ -170,6 +183,11 @@ class JobClient:
                 f"nothing answers at {where}; start a cluster (`ray start --head`, `ray up cluster.yaml`), "
                 f"forward its dashboard (`ray dashboard cluster.yaml`), or give --address http://HOST:PORT"
             ) from None
+        except _BROKEN as error:
+            raise ClusterUnreachable(
+                f"the cluster at {where} gives no proper answer: {_first_lines(error)}; try again when its "
+                f"head, or the proxy before it, is up again"
+            ) from error
         except (RuntimeError, requests.exceptions.RequestException) as error:
             if job_id and "does not exist" in str(error):
                 raise InvalidInput([Problem(where=f"job {job_id}", message=self._no_such_job())]) from None

@@ -15,6 +15,7 @@ from segsweep.distributed.controller import Budget, SweepController, SweepListen
 from segsweep.distributed.model_keeper import ModelKeeper
 from segsweep.distributed.ray_session import ray_session, require_resources
 from segsweep.errors import EnvironmentProblem
+from segsweep.files import DRIVER_LOCK
 from segsweep.records import DEFAULT_OBJECTIVES, Evaluation, Objective
 from segsweep.search.journal import END, JOURNAL, Journal
 from segsweep.search.promotion import RungRule
@@ -155,7 +156,7 @@ def only_one_driver(folder: Path) -> Iterator[None]:
         EnvironmentProblem: If another process holds it now.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "driver.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / DRIVER_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -18,6 +18,7 @@ from segsweep.data.joined_shards import join_shards
 from segsweep.data.shards import ShardSet, open_shards
 from segsweep.distributed.ray_session import ray_session, require_resources
 from segsweep.errors import DataError, EnvironmentProblem, SegsweepError, TrainingDiverged
+from segsweep.files import write_whole
 from segsweep.models.interface import MethodConfig
 from segsweep.records import CostReport, Score
 from segsweep.training.checkpoint import load_checkpoint
@@ -114,11 +115,6 @@ class RayTrainSession:
         self._report({"epoch": score.epoch, "miou": score.miou, "train_loss": score.train_loss})
         return True
 
-    def checkpoint(self) -> Path | None:
-        """The checkpoint of the last epoch, of Ray's restart or of an earlier call alike."""
-        path = self._folder / CHECKPOINT
-        return path if path.is_file() else None
-
     def computing(self) -> AbstractContextManager[None]:
         """A training has its workers' resources to itself."""
         return nullcontext()
@@ -131,13 +127,13 @@ class RayTrainSession:
         self._tell_scores(state["scores"])
 
     def say(self, line: str) -> None:
-        """Tell the driver, and whoever reads the folder later."""
-        with (self._folder / NEWS).open("a", encoding="utf-8") as stream:
+        """Tell the driver, and whoever reads the folder later; a full disk may be the news, and no error."""
+        with suppress(OSError), (self._folder / NEWS).open("a", encoding="utf-8") as stream:
             stream.write(" ".join(line.split()) + "\n")
 
     def _tell_scores(self, scores: list[dict[str, Any]]) -> None:
         self._scores = scores
-        _write_whole(self._folder / SCORES, json.dumps(scores))
+        write_whole(self._folder / SCORES, json.dumps(scores))
 
 
 def run_training(
@@ -151,7 +147,8 @@ def run_training(
     Args:
         plan: What to train; an interrupted training in its folder or its store is continued.
         on_score: Told of every epoch, those of an earlier call first; runs in a thread of the driver.
-        say: Told in a line which checkpoint a restart took, and of damaged ones; in the same thread.
+        say: Told in a line which checkpoint a restart took, of damaged ones, and of those within an epoch
+            that could not be written; in the same thread.
 
     Returns:
         The scores of all epochs.
@@ -159,7 +156,8 @@ def run_training(
     Raises:
         TrainingDiverged: If a loss was not finite.
         DataError: If there are checkpoints and all are damaged, or the data are.
-        EnvironmentProblem: If a checkpoint could not be written, or its store not be reached.
+        EnvironmentProblem: If a checkpoint could not be read, or at the end of an epoch not be written, or
+            its store not be reached then; within an epoch that is only said.
         SegsweepError: If the training raised otherwise, or its workers died more often than allowed.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -248,14 +246,16 @@ def _train_worker(config: dict[str, Any]) -> None:
     except SegsweepError as error:
         failure = {"type": type(error).__name__, "message": str(error)}
         with suppress(OSError):  # a full disk may be the very failure; Ray carries the error as well
-            _write_whole(plan.folder / FAILURE, json.dumps(failure))
+            write_whole(plan.folder / FAILURE, json.dumps(failure))
         raise  # the other ranks may wait for this one in a collective call
 
 
 def _fit(plan: TrainingPlan, session: RayTrainSession, device: torch.device) -> None:
     shards = plan.open_shards()
     model = plan.config.build(shards.info.num_classes)  # from the same seed on every rank
-    if plan.initial_weights is not None:
+    store = open_store(plan.checkpoints, plan.folder)
+    begun = (plan.folder / CHECKPOINT).is_file() or bool(store.steps())  # then its weights are taken
+    if plan.initial_weights is not None and not begun:
         fill_from(plan.initial_weights, model)
     if session.rank > 0:
         seed_rank(plan.seed, session.rank)  # dropout should differ between the parts of a batch
@@ -267,7 +267,7 @@ def _fit(plan: TrainingPlan, session: RayTrainSession, device: torch.device) -> 
         seed=plan.seed,
     )
     checkpoints = StepCheckpoints(
-        open_store(plan.checkpoints, plan.folder),
+        store,
         plan.checkpoints,
         published=plan.folder / CHECKPOINT,
         rank=session.rank,
@@ -316,12 +316,6 @@ def _followed(folder: Path, on_score: Callable[[Score], None], say: Callable[[st
         ended.set()
         thread.join()
         tell()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _news(folder: Path) -> list[str]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from segsweep.errors import InvalidInput, InvalidJob, Problem
 from segsweep.jobs.builtin import builtin_folder, builtin_names, find_file
 from segsweep.jobs.check import check_job
-from segsweep.jobs.common import Say, silent
 from segsweep.jobs.load import load_job
-from segsweep.jobs.spec import Job, SweepJob, TrainJob
+from segsweep.jobs.load_chain import planned_steps
+from segsweep.jobs.news import Say, silent
+from segsweep.jobs.spec import ChainJob, Job, StepJob, SweepJob, TrainJob
 from segsweep.jobs.working_dir import Package, collect, size_text, write_archive
 from segsweep.redaction import has_password
 
@@ -83,28 +84,9 @@ def submit_job(
         say(f"note: {note}")
     say(_package_line(package))
     entrypoint = _entrypoint(_there(path, package, kind="jobs"), overrides=overrides, resume=resume)
-
-    from segsweep.distributed.job_client import JobClient
-
-    client = JobClient(address)
-    with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder) / "working_dir.zip"
-        write_archive(package, archive)
-        job_id = client.submit(
-            entrypoint,
-            archive=archive,
-            env_vars=STOP | ({"PYTHONPATH": "platform"} if package.holds(package.root / OWN_CODE) else {}),
-            metadata={"segsweep.kind": loaded.kind, "segsweep.name": loaded.name},
-            job_id=f"{loaded.name}-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S-%f')[:-3]}",
-        )
-    say(f"submitted {job_id} to {client.address}")
-    return Submission(
-        job_id=job_id,
-        address=client.address,
-        entrypoint=entrypoint,
-        files=len(package.files),
-        size=package.size,
-    )
+    submission = _send(loaded, package, entrypoint, address=address)
+    say(f"submitted {submission.job_id} to {submission.address}")
+    return submission
 
 
 def follow_job(
@@ -126,6 +108,30 @@ def exit_code(job: ClusterJob) -> int:
     return job.exit_code or 1
 
 
+def _send(job: Job, package: Package, entrypoint: str, *, address: str | None) -> Submission:
+    """Start the command on the cluster, in a copy of the package."""
+    from segsweep.distributed.job_client import JobClient
+
+    client = JobClient(address)
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "working_dir.zip"
+        write_archive(package, archive)
+        job_id = client.submit(
+            entrypoint,
+            archive=archive,
+            env_vars=STOP | ({"PYTHONPATH": "platform"} if package.holds(package.root / OWN_CODE) else {}),
+            metadata={"segsweep.kind": job.kind, "segsweep.name": job.name},
+            job_id=f"{job.name}-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S-%f')[:-3]}",
+        )
+    return Submission(
+        job_id=job_id,
+        address=client.address,
+        entrypoint=entrypoint,
+        files=len(package.files),
+        size=package.size,
+    )
+
+
 def _job_file(job: str | Path) -> Path:
     found = find_file(str(job), kind="jobs", beside=Path())
     if found is None:
@@ -135,9 +141,39 @@ def _job_file(job: str | Path) -> Path:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A job of one step, or a step of a chain.
+
+    Attributes:
+        where: What to call it in messages.
+        job: With absolute paths.
+        file: Where it is written.
+        set_root: How to give another ``data.root``.
+    """
+
+    where: str
+    job: StepJob
+    file: Path
+    set_root: str = "--set data.root={root}"
+
+
+def _parts(job: Job, path: Path) -> list[_Part]:
+    if not isinstance(job, ChainJob):
+        return [_Part(where=str(path), job=job, file=path)]
+    parts = []
+    for step in planned_steps(job, where=str(path)):
+        file = job.steps[step.name].file
+        own = file == path  # otherwise the chain names the step's file and may replace settings
+        set_root = f"--set steps.{step.name}.data.root={{root}}" if own else "`set: {{data.root: {root}}}`"
+        parts.append(_Part(where=step.where, job=step.job, file=file, set_root=set_root))
+    return parts
+
+
 def _check(job: Job, path: Path, *, overrides: Sequence[str], package: Package) -> None:
     """Everything that can be known here: the job itself, and whether what it names goes along."""
-    problems = [*_password_problems(path, overrides)]
+    parts = _parts(job, path)
+    problems = [*_password_problems([path, *(part.file for part in parts)], overrides)]
     try:
         # The folder that the job writes to, and data by absolute path, are the cluster's.
         check_job(
@@ -145,34 +181,50 @@ def _check(job: Job, path: Path, *, overrides: Sequence[str], package: Package) 
         )
     except InvalidInput as error:
         problems += error.problems
-    files = [(path, "jobs")] + ([(Path(job.space), "search_spaces")] if isinstance(job, SweepJob) else [])
-    for file, kind in files:
+    problems += _file_problems(parts, path, package)
+    problems += [problem for part in parts for problem in _data_problems(part, package)]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _file_problems(parts: Sequence[_Part], path: Path, package: Package) -> Iterator[Problem]:
+    """Job files and spaces that the cluster would not find; each is told once."""
+    files = {path: ("jobs", str(path))}
+    for part in parts:
+        files.setdefault(part.file, ("jobs", part.where))
+        if isinstance(part.job, SweepJob):
+            files.setdefault(Path(part.job.space), ("search_spaces", part.where))
+    for file, (kind, where) in files.items():
         if _there(file, package, kind=kind) is None:
             message = (
                 f"{file} does not go along with {package.root}: it lies elsewhere or an ignore file names "
                 f"it; move it there, or choose another --working-dir"
             )
-            problems.append(Problem(where=str(path), message=message))
-    data = getattr(job, "data", None)  # not every kind has data of its own
-    root = data.root if data is not None else None
-    if root is not None and root.is_relative_to(package.root) and not package.holds(root):
+            yield Problem(where=where, message=message)
+
+
+def _data_problems(part: _Part, package: Package) -> Iterator[Problem]:
+    """Data in the working directory that stay behind."""
+    root = part.job.data.root
+    inside = _inside(root, package) if root is not None else None
+    if root is not None and inside is not None and not package.holds(inside):
+        there = part.set_root.format(root=f"/data/{root.name}")
         message = (
             f"{root} stays here: data do not go along; put them on the cluster's storage and give the path "
-            f"there, for example --set data.root=/data/{root.name}"
+            f"there, for example {there}"
         )
-        problems.append(Problem(where=f"{path} data.root", message=message))
-    if problems:
-        raise InvalidInput(problems)
+        yield Problem(where=f"{part.where} data.root", message=message)
 
 
-def _password_problems(path: Path, overrides: Sequence[str]) -> Iterator[Problem]:
-    """Ray keeps the command, the archive holds the file: neither may carry a password, not even MLflow's."""
+def _password_problems(files: Sequence[Path], overrides: Sequence[str]) -> Iterator[Problem]:
+    """Ray keeps the command, the archive holds the files: none may carry a password, not even MLflow's."""
     message = (
         "found a password in an address; Ray and the archive would keep it. Take it out and set "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the cluster's head starts Ray"
     )
-    if has_password(path.read_text(encoding="utf-8")):
-        yield Problem(where=str(path), message=message)
+    for file in dict.fromkeys(files):
+        if has_password(file.read_text(encoding="utf-8")):
+            yield Problem(where=str(file), message=message)
     for override in overrides:
         if has_password(override):
             yield Problem(where=f"--set {override.partition('=')[0]}", message=message)
@@ -195,11 +247,17 @@ def _package_line(package: Package) -> str:
 
 def _there(file: Path, package: Package, *, kind: str) -> str | None:
     """How the cluster finds a file: by its path in the package, or as a built-in one by its name."""
+    inside = _inside(file, package)
+    if inside is not None and package.holds(inside):
+        return inside.relative_to(package.root).as_posix()
     file = file.resolve()
-    root = package.root.resolve()
-    if file.is_relative_to(root) and package.holds(package.root / file.relative_to(root)):
-        return file.relative_to(root).as_posix()
     return file.stem if file.parent == builtin_folder(kind).resolve() else None
+
+
+def _inside(path: Path, package: Package) -> Path | None:
+    """A path below the working directory as the package calls it; ``None`` if it lies elsewhere."""
+    path, root = path.resolve(), package.root.resolve()
+    return package.root / path.relative_to(root) if path.is_relative_to(root) else None
 
 
 def _entrypoint(job: str | None, *, overrides: Sequence[str], resume: str | None) -> str:
