@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test outage lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/segsweep demo
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+outage: $(VENV)/installed-dev  # MLflow's server is away for a minute in the middle of a sweep
+	SEGSWEEP_OUTAGE_S=60 $(BIN)/python -m pytest tests/tracking/test_server_outage.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -1,12 +1,12 @@
 """What a reported epoch costs the driver: segsweep's durable logger against Ray's MLflowLoggerCallback.
 
-    python benchmarks/tracking_speed.py [--epochs N] [--keys N] [--pause S] [--repeats N]
+    python benchmarks/tracking_speed.py [--epochs N] [--keys N] [--pause S] [--repeats N] [--at-least RATIO]
 
 Both report the same epochs with the same metrics to a new SQLite store each, in turn and in one process;
 between two epochs the driver pauses, as it does while trials train. Driver seconds are those inside the
 calls that report; what segsweep's thread does meanwhile is in the CPU seconds of the process. Calls are
 those of MLflow's store, counted at its border. Start of the run, import of MLflow and the end are apart.
-Prints one JSON document.
+Prints one JSON document; ends with 1 if driver seconds are not ``--at-least`` 10 times fewer than Ray's.
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=20)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two epochs")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--at-least", type=float, default=10.0, help="ratio below which this fails")
     arguments = parser.parse_args()
     runs = []
     for _ in range(arguments.repeats):
@@ -174,6 +175,10 @@ def main() -> None:
     conditions = {name: getattr(arguments, name) for name in ("epochs", "keys", "pause")}
     ratio = statistics.median(run["driver_ratio"] for run in runs)
     print(json.dumps({**conditions, "driver_ratio_median": ratio, "runs": runs}, indent=1))
+    if ratio < arguments.at_least:
+        raise SystemExit(
+            f"driver seconds are {ratio:.1f}x fewer; at least {arguments.at_least:g}x are wanted"
+        )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from kuberay_schema import RAY_CLUSTER, RAY_JOB
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ruamel.yaml import YAML
+
+from segsweep.jobs.working_dir import DEFAULT_EXCLUDES
 
 ROOT = Path(__file__).parents[1]
 AWS = [ROOT / "cluster.yaml", ROOT / "clusters" / "aws.yaml"]
@@ -94,6 +97,21 @@ def test_the_files_for_aws_do_not_drift_apart() -> None:
         assert first[key] == second[key]
 
 
+def test_what_stays_behind_when_a_job_is_submitted_stays_out_of_the_image() -> None:
+    ignored = set((ROOT / ".dockerignore").read_text().splitlines())
+    assert {line if line.startswith("/") else f"**/{line}" for line in DEFAULT_EXCLUDES} <= ignored
+    assert not any(line.startswith("!") for line in ignored)
+
+
+@pytest.mark.parametrize("path", RAY_UP, ids=_name)
+def test_secrets_of_the_checkout_stay_here_but_the_clusters_own_are_copied(path: Path) -> None:
+    config = _read(path)
+    assert {".gitignore", ".dockerignore"} <= set(config["rsync_filter"])  # they count in the checkout alone
+    # rsync_exclude counts for the ssh key and the token as well, each copied by a command of its own
+    for name in ("auth_token", "ray-autoscaler_eu-central-1.pem", "id_ed25519"):
+        assert not any(fnmatch(f"/{name}", pattern) for pattern in config["rsync_exclude"])
+
+
 @pytest.mark.parametrize("path", [*AWS, *KUBERNETES, ROOT / "clusters" / "Dockerfile"], ids=_name)
 def test_the_image_has_the_ray_that_this_project_uses(path: Path) -> None:
     minor = ".".join(ray.__version__.split(".")[:2])
@@ -154,6 +172,19 @@ def test_rays_autoscaler_reads_the_groups_of_the_manifest(path: Path) -> None:
     assert all(item["min_workers"] <= item["max_workers"] for item in types.values())
 
 
+def test_mlflows_sqlite_lies_on_a_volume_of_the_heads_machine_alone() -> None:
+    documents = _documents(KUBERNETES[0])
+    modes = {item["metadata"]["name"]: item["spec"].get("accessModes") for item in documents}
+    (cluster,) = _ray_resources(KUBERNETES[0])
+    head, *workers = (template["spec"] for template in _pod_templates(cluster["spec"]))
+    (mlflow,) = [item for item in head["containers"] if item["name"] == "mlflow"]
+    (database,) = [word.removeprefix("sqlite:///") for word in mlflow["command"] if "sqlite" in word]
+    (volume,) = [m["name"] for m in mlflow["volumeMounts"] if Path(database).is_relative_to(m["mountPath"])]
+    claims = {item["name"]: item.get("persistentVolumeClaim") for item in head["volumes"]}
+    assert modes[claims[volume]["claimName"]] == ["ReadWriteOnce"]
+    assert all(item["name"] != volume for worker in workers for item in worker["volumes"])
+
+
 @pytest.mark.parametrize("path", KUBERNETES, ids=_name)
 def test_on_kubernetes_the_token_is_the_operators_and_results_go_to_the_volume(path: Path) -> None:
     (resource,) = _ray_resources(path)
@@ -162,10 +193,11 @@ def test_on_kubernetes_the_token_is_the_operators_and_results_go_to_the_volume(p
     assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"  # nothing of it is reached from outside
     assert "RAY_AUTH_TOKEN" not in re.sub("#.*", "", path.read_text())
     for template in _pod_templates(resource["spec"]):
-        ray_container, *others = template["spec"]["containers"]
+        containers = template["spec"]["containers"]
+        ray_container, *others = containers
         variables = {item["name"]: item["value"] for item in ray_container["env"]}
         assert variables["SEGSWEEP_STORAGE"] == "/data/segsweep"
-        mounts = {item["name"] for item in ray_container["volumeMounts"]}
+        mounts = {item["name"] for container in containers for item in container["volumeMounts"]}
         assert mounts == {item["name"] for item in template["spec"]["volumes"]}
         for other in others:
             assert "127.0.0.1" in other["command"]

@@ -24,6 +24,8 @@ from segsweep.api_ui import ui_command as ui_command
 from segsweep.api_ui import ui_plan as ui_plan
 from segsweep.errors import InvalidInput, InvalidJob, Problem
 from segsweep.jobs.builtin import builtin_names, find_file
+from segsweep.jobs.folders import OUT
+from segsweep.jobs.news import Say, silent
 from segsweep.jobs.spec import Job, PrepareJob, SweepJob, TrainJob
 from segsweep.records import AxisValue, CostReport, Point
 
@@ -39,13 +41,8 @@ if TYPE_CHECKING:
     from segsweep.jobs.run_eval import EvalResult
     from segsweep.jobs.sync import SyncedRun
 
-Say = Callable[[str], None]
 DEMO_JOB = "demo"
 JobType = TypeVar("JobType", SweepJob, TrainJob, PrepareJob)
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
 
 
 def sweep(
@@ -113,7 +110,7 @@ def train(
     overrides: Sequence[str] = (),
     resume: str | None = None,
     run_id: str | None = None,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> TrainResult:
     """Train one point at its full schedule with Ray Train on 1..N workers.
 
@@ -214,7 +211,7 @@ def evaluate(
     *,
     split: str = "val",
     overrides: Mapping[str, object] | None = None,
-    out: Path = Path("segsweep-runs"),
+    out: Path = OUT,
     data_root: Path | None = None,
     worst: int = 8,
     progress: Callable[[int, int], None] | None = None,
@@ -246,7 +243,7 @@ def predict(
     images: Sequence[Path],
     out: Path,
     *,
-    runs: Path = Path("segsweep-runs"),
+    runs: Path = OUT,
     data_root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[PredictedImage, ...]:
@@ -326,7 +323,7 @@ def paper(method: str | None = None) -> list[PaperRow]:
     return paper_rows(method)
 
 
-def doctor(out: Path = Path("segsweep-runs")) -> list[Finding]:
+def doctor(out: Path = OUT) -> list[Finding]:
     """What this machine has: versions, torch and torchvision, GPUs, Ray, MLflow, writable folders."""
     from segsweep.jobs.doctor import examine
 
@@ -335,10 +332,10 @@ def doctor(out: Path = Path("segsweep-runs")) -> list[Finding]:
 
 def sync(
     *runs: str | Path,
-    out: Path = Path("segsweep-runs"),
+    out: Path = OUT,
     uri: str | None = None,
     again: bool = False,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> tuple[SyncedRun, ...]:
     """Write to MLflow what it lacks of some runs, or of all below ``out``; see ``jobs.sync.sync_runs``."""
     from segsweep.jobs.sync import sync_runs
@@ -361,7 +358,7 @@ def job_kind(job: str | Path, *, overrides: Sequence[str] = ()) -> str:
     return _load_any(job, overrides).kind
 
 
-def run_prepare(job: str | Path, *, overrides: Sequence[str] = (), say: Say = _silent) -> ShardSet:
+def run_prepare(job: str | Path, *, overrides: Sequence[str] = (), say: Say = silent) -> ShardSet:
     """Prepare the data of a ``kind: prepare`` job in its ``out`` folder, where other jobs find them."""
     from segsweep.jobs.common import prepared
 

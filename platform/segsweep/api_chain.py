@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segsweep.jobs.news import Say, silent
 from segsweep.jobs.spec import ChainJob, PseudoLabelsJob
 
 if TYPE_CHECKING:
     from segsweep.jobs.run_chain import ChainResult
     from segsweep.jobs.run_pseudo_labels import PseudoLabelsResult
-
-Say = Callable[[str], None]
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
 
 
 def label(
@@ -25,7 +20,7 @@ def label(
     overrides: Sequence[str] = (),
     resume: str | None = None,
     run_id: str | None = None,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> PseudoLabelsResult:
     """Let a trained model label images; see ``jobs.run_pseudo_labels.run_pseudo_labels_job``.
 
@@ -51,7 +46,7 @@ def run_chain(
     overrides: Sequence[str] = (),
     resume: str | None = None,
     chain_id: str | None = None,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> ChainResult:
     """Run the steps of a chain one after the other; see ``jobs.run_chain.run_chain_job``.
 

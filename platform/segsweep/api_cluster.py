@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segsweep.jobs.folders import OUT
+from segsweep.jobs.news import Say, silent
+
 if TYPE_CHECKING:
     from segsweep.distributed.job_client import ClusterJob
     from segsweep.jobs.submit import Submission
     from segsweep.jobs.top import ClusterUse, SweepState
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
 
 
 def submit(
@@ -23,7 +22,7 @@ def submit(
     working_dir: Path = Path(),
     address: str | None = None,
     resume: str | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Say = silent,
 ) -> Submission:
     """Check a job file and run it on a Ray cluster; see ``jobs.submit.submit_job``."""
     from segsweep.jobs.submit import submit_job
@@ -38,7 +37,7 @@ def follow_job(
     *,
     write: Callable[[str], None],
     address: str | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Say = silent,
 ) -> tuple[ClusterJob, int]:
     """Write what a job prints to its end; returns it and the exit code of a command that stands for it."""
     from segsweep.jobs.submit import exit_code, follow_job
@@ -76,7 +75,7 @@ def stop_job(job_id: str, *, address: str | None = None) -> bool:
 
 
 def top(
-    sweep: str | Path = "latest", *, out: Path = Path("segsweep-runs"), address: str | None = None
+    sweep: str | Path = "latest", *, out: Path = OUT, address: str | None = None
 ) -> tuple[SweepState, ClusterUse | None]:
     """Where a sweep stands, and what the cluster uses: ``None`` if none is named and none answers.
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segsweep.jobs.folders import OUT
+
 if TYPE_CHECKING:
     from segsweep.jobs.comparison_files import ComparisonResult
     from segsweep.jobs.recommendation import Recommendation
@@ -16,7 +18,7 @@ def compare(
     sweeps: Sequence[str | Path],
     *,
     metrics: Sequence[str] = (),
-    out: Path = Path("segsweep-runs"),
+    out: Path = OUT,
     reference: Mapping[str, float] | None = None,
     allow_different: bool = False,
     report: bool = True,
@@ -41,7 +43,7 @@ def compare(
 def report(
     sweeps: Sequence[str | Path],
     *,
-    out: Path = Path("segsweep-runs"),
+    out: Path = OUT,
     to: Path | None = None,
     pictures: bool = True,
     title: str = "",
@@ -59,7 +61,7 @@ def recommend(
     objective: str = "miou",
     interval: bool = True,
     allow_different: bool = False,
-    out: Path = Path("segsweep-runs"),
+    out: Path = OUT,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommendation:
     """Which model of finished sweeps to take; see ``jobs.recommend.recommend``."""

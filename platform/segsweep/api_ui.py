@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segsweep.jobs.folders import OUT
+
 if TYPE_CHECKING:
     from segsweep.jobs.ui import UiPlan
 
@@ -13,22 +15,23 @@ Say = Callable[[str], None]
 
 
 def ui_command(
-    *, out: Path = Path("segsweep-runs"), uri: str | None = None, host: str = "127.0.0.1", port: int = 5000
+    *, out: Path = OUT, uri: str | None = None, host: str = "127.0.0.1", port: int = 5000
 ) -> list[str]:
     """Command line of the MLflow server for a store; by default the one of an ``out`` folder.
 
     Raises:
         EnvironmentProblem: If the port is in use, or the host is not this machine.
     """
-    from segsweep.jobs.ui import recorded_store
+    from segsweep.jobs.credentials import take_credentials
+    from segsweep.jobs.recorded_store import newest_store
     from segsweep.tracking.server import server_command
 
-    return server_command(uri or recorded_store(out), host=host, port=port)
+    return server_command(take_credentials(uri) if uri else newest_store(out), host=host, port=port)
 
 
 def ui_plan(
     *,
-    out: Path = Path("segsweep-runs"),
+    out: Path = OUT,
     uri: str | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +19,12 @@ from segsweep.cli_compare import compare, report
 from segsweep.cli_data import data_app
 from segsweep.cli_evaluation import evaluate, predict
 from segsweep.cli_options import JsonFlag, OutOption, ResumeOption, SetOption, read_size, read_values
-from segsweep.cli_output import console, print_json, print_paper, print_sweep, print_training
+from segsweep.cli_output import console, print_json, print_paper, print_sweep, print_training, say
 from segsweep.cli_recommend import DEFAULT_NAME, recommend
 from segsweep.cli_tracking import sync
 from segsweep.cli_ui import ui
 from segsweep.errors import InvalidInput, SegsweepError
+from segsweep.jobs.folders import OUT
 from segsweep.redaction import without_passwords
 from segsweep.termination import end_in_order_on_sigterm
 
@@ -78,7 +78,7 @@ def _fail(message: str, code: int = 2) -> None:
 @app.command()
 def demo(
     json_: JsonFlag = False,
-    out: OutOption = Path("segsweep-runs"),
+    out: OutOption = OUT,
     resume: ResumeOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -111,7 +111,7 @@ def train(
     """Train one design at its full schedule on 1..N workers."""
     from segsweep import api
 
-    result = api.train(job, overrides=set_ or [], resume=resume, say=_say())
+    result = api.train(job, overrides=set_ or [], resume=resume, say=say)
     if json_:
         print_json(result.to_json())
     else:
@@ -223,7 +223,7 @@ def paper(
 
 
 @app.command()
-def doctor(out: OutOption = Path("segsweep-runs"), json_: JsonFlag = False) -> None:
+def doctor(out: OutOption = OUT, json_: JsonFlag = False) -> None:
     """Look at versions, torch and torchvision, GPUs, Ray, MLflow and folders."""
     from segsweep import api
 
@@ -257,10 +257,6 @@ def _show_sweep(result: SweepResult, json_: bool) -> None:
     if result.interrupted:
         print(f"interrupted; go on with: --resume {result.sweep_id}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
-
-
-def _say() -> Callable[[str], None]:
-    return lambda line: print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from segsweep.cli_output import print_json, print_shards
+from segsweep.cli_output import print_json, print_shards, say
 
 if TYPE_CHECKING:
     from segsweep.jobs.run_chain import ChainResult
@@ -17,17 +16,13 @@ def run_kind(kind: str, job: str, json_: bool, resume: str | None, overrides: li
     from segsweep import api
 
     if kind == "prepare":
-        print_shards(api.run_prepare(job, overrides=overrides, say=_say), json_)
+        print_shards(api.run_prepare(job, overrides=overrides, say=say), json_)
     elif kind == "pseudo_labels":
-        labelled = api.label(job, overrides=overrides, resume=resume, say=_say)
+        labelled = api.label(job, overrides=overrides, resume=resume, say=say)
         print_json(labelled.to_json()) if json_ else _print_labelled(labelled)
     else:
-        chain = api.run_chain(job, overrides=overrides, resume=resume, say=_say)
+        chain = api.run_chain(job, overrides=overrides, resume=resume, say=say)
         print_json(chain.to_json()) if json_ else _print_chain(chain)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _print_labelled(result: PseudoLabelsResult) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segsweep.cli_options import JsonFlag, OutOption, ResumeOption, SetOption
-from segsweep.cli_output import console, print_json
+from segsweep.cli_output import console, print_json, say
 from segsweep.cli_top import print_cluster, print_sweep_state
+from segsweep.jobs.folders import OUT
 
 if TYPE_CHECKING:
     from segsweep.distributed.job_client import ClusterJob
@@ -50,7 +51,7 @@ def submit(
     from segsweep import api
 
     submission = api.submit(
-        job, overrides=set_ or [], working_dir=working_dir, address=address, resume=resume, say=_say
+        job, overrides=set_ or [], working_dir=working_dir, address=address, resume=resume, say=say
     )
     if not follow:
         if json_:
@@ -111,7 +112,7 @@ def stop(job_id: JobIdArgument, address: AddressOption = None) -> None:
 
 def top(
     sweep: Annotated[str, typer.Argument(help="Folder or id of a sweep, or 'latest'.")] = "latest",
-    out: OutOption = Path("segsweep-runs"),
+    out: OutOption = OUT,
     address: AddressOption = None,
     once: Annotated[bool, typer.Option("--once", help="Print once instead of until the sweep ends.")] = False,
     json_: JsonFlag = False,
@@ -148,15 +149,15 @@ def _follow(job_id: str, *, address: str | None, json_: bool) -> None:
         stream.flush()
 
     try:
-        job, code = api.follow_job(job_id, write=write, address=address, say=_say)
+        job, code = api.follow_job(job_id, write=write, address=address, say=say)
     except KeyboardInterrupt:
-        _say(
+        say(
             f"{job_id} goes on; see it again: segsweep logs {job_id} --follow; end it: segsweep stop {job_id}"
         )
         raise
     if json_:
         print_json(job.to_json())
-    _say(_job_line(job))
+    say(_job_line(job))
     raise typer.Exit(code)
 
 
@@ -165,7 +166,3 @@ def _job_line(job: ClusterJob) -> str:
     lasted = f"{(job.ended or time.time()) - job.started:.0f} s" if job.started else ""
     code = f"exit code {job.exit_code}" if job.exit_code else ""
     return "  ".join(part for part in (job.job_id, f"{job.status:<9}", begun, lasted, code) if part)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

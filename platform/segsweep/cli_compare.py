@@ -10,6 +10,8 @@ import typer
 from segsweep.cli_options import JsonFlag, OutOption, read_values
 from segsweep.cli_output import print_json
 from segsweep.errors import InvalidInput, Problem
+from segsweep.jobs.folders import OUT
+from segsweep.redaction import without_passwords
 
 
 def compare(
@@ -22,7 +24,7 @@ def compare(
         list[str] | None,
         typer.Option(metavar="METRIC=VALUE", help="Corner of the hypervolume, for example macs=3e9."),
     ] = None,
-    out: OutOption = Path("segsweep-runs"),
+    out: OutOption = OUT,
     allow_different: Annotated[
         bool, typer.Option("--allow-different", help="Compare in spite of different data or schedules.")
     ] = False,
@@ -56,7 +58,7 @@ def compare(
         more = f" (and {len(result.notes) - 1} more notes)" if len(result.notes) > 1 else ""
         print(f"{'note':16}{note}{more}")
     if result.mlflow is not None:
-        print(f"{'MLflow':16}{result.mlflow.problem or result.mlflow.url}")
+        print(f"{'MLflow':16}{without_passwords(result.mlflow.problem or result.mlflow.url)}")
 
 
 def report(
@@ -65,7 +67,7 @@ def report(
         Path | None, typer.Option("--to", help="File to write; default: report.html in the sweep's folder.")
     ] = None,
     pictures: Annotated[bool, typer.Option(help="Show sample predictions of the designs to look at.")] = True,
-    out: OutOption = Path("segsweep-runs"),
+    out: OutOption = OUT,
     json_: JsonFlag = False,
 ) -> None:
     """Write the interactive HTML report of sweeps, finished or interrupted: one file, no network."""

@@ -11,6 +11,7 @@ import typer
 from segsweep.cli_data import progress_bar
 from segsweep.cli_options import JsonFlag, OutOption, SetOption, read_values
 from segsweep.cli_output import console, print_json
+from segsweep.jobs.folders import OUT
 
 RunArgument = Annotated[
     str, typer.Argument(help="A training: its folder, its checkpoint, its id, or 'latest'.")
@@ -27,7 +28,7 @@ def evaluate(
     ] = "original",
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "val",
     set_: SetOption = None,
-    out: OutOption = Path("segsweep-runs"),
+    out: OutOption = OUT,
     data_root: DataRootOption = None,
     worst: Annotated[int, typer.Option(min=0, max=64, help="Worst images to draw.")] = 8,
     json_: JsonFlag = False,
@@ -65,9 +66,7 @@ def predict(
     run: RunArgument,
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")] = Path("predictions"),
-    runs: Annotated[Path, typer.Option(help="Folder in which ids of trainings are looked up.")] = Path(
-        "segsweep-runs"
-    ),
+    runs: Annotated[Path, typer.Option(help="Folder in which ids of trainings are looked up.")] = OUT,
     data_root: DataRootOption = None,
 ) -> None:
     """Write coloured masks and overlays for pictures of your own."""

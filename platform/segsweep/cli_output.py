@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ def console(*, stderr: bool = True) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def say(line: str) -> None:
+    """News of a running command on standard error."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def print_json(document: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from segsweep.cli_data import progress_bar
 from segsweep.cli_options import JsonFlag, OutOption
 from segsweep.cli_output import print_json
+from segsweep.jobs.folders import OUT
 
 DEFAULT_NAME = "auto"  # what a bare --register means: seg-<name of the sweep's job>
 NOTHING_FITS = 1
@@ -35,7 +35,7 @@ def recommend(
     allow_different: Annotated[
         bool, typer.Option("--allow-different", help="Take sweeps of different data or schedules together.")
     ] = False,
-    out: OutOption = Path("segsweep-runs"),
+    out: OutOption = OUT,
     json_: JsonFlag = False,
 ) -> None:
     """Say which model to take under your conditions; exits with 1 if none meets them."""

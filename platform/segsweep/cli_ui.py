@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from segsweep.cli_options import OutOption
+from segsweep.jobs.folders import OUT
 
 
 def ui(
-    out: OutOption = Path("segsweep-runs"),
+    out: OutOption = OUT,
     uri: Annotated[
         str | None, typer.Option(help="Another MLflow store, for example sqlite:///path.db.")
     ] = None,

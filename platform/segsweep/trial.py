@@ -119,7 +119,7 @@ class _Recorder:
 
     def __init__(self, session: Session) -> None:
         self.rank, self.world_size = session.rank, session.world_size
-        self.checkpoint, self.computing, self.mark = session.checkpoint, session.computing, session.mark
+        self.computing, self.mark = session.computing, session.mark
         self._session = session
         self.latest_cost: CostReport | None = None
         self.scores: list[Score] = []

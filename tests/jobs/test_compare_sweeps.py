@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,22 @@ import pytest
 from compared_sweeps import trial, trials, write_sweep
 
 from segsweep import api
-from segsweep.errors import InvalidInput
+from segsweep.errors import EnvironmentProblem, InvalidInput
 from segsweep.jobs.comparability import contenders_of
 from segsweep.jobs.compare import compare_opened, open_all
 from segsweep.jobs.comparison_files import ComparisonResult
+from segsweep.jobs.credentials import PASSWORD, USERNAME
+from segsweep.jobs.finished_sweep import open_sweep
+from segsweep.jobs.recommend import recommend
+from segsweep.jobs.recorded_store import newest_store, recorded_in
+from segsweep.jobs.sweep_report import report_on
+from segsweep.jobs.ui import plan_ui
 from segsweep.pareto.comparison_records import Comparison
 from segsweep.pareto.hypervolume import hypervolume
 from segsweep.records import TrialStatus
+from segsweep.tracking.page_text import KNEE, sweep_tags
+from segsweep.tracking.server import free_port
+from segsweep.tracking.spool import SPOOL, Destination, Spool
 
 
 def compared(out: Path, *sweeps: str, **options: Any) -> Comparison:
@@ -246,3 +256,90 @@ def test_the_same_comparison_takes_the_same_folder_and_another_axis_takes_anothe
     assert first.folder.name.rsplit("-", 1)[1] == again.folder.name.rsplit("-", 1)[1]
     assert files_of(two, "eseg-a", "hfgd-a").folder == first.folder
     assert other.folder != first.folder
+
+
+def test_a_sweep_has_one_knee_wherever_it_is_named(two: Path) -> None:
+    found = compared(two, "eseg-a", "hfgd-a")
+    for name, standing in zip(
+        ("eseg-a", "hfgd-a"), found.joint.standings if found.joint else (), strict=True
+    ):
+        sweep = open_sweep(name, out=two)
+        (knee,) = standing.knees
+        assert sweep_tags(sweep.evaluations, sweep.objectives)[KNEE].startswith(
+            f"t{knee.evaluation.number:03d}:"
+        )
+        answer = recommend([sweep.folder], objective="knee", interval=False)
+        assert answer.chosen is not None
+        assert answer.chosen.trial_id == knee.evaluation.trial_id
+
+
+def test_what_networks_are_kept_tells_no_searches_apart_and_the_sampler_does(tmp_path: Path) -> None:
+    for seed, (sampler, kept) in enumerate((("tpe", "front"), ("tpe", "none"), ("random", "front"))):
+        settings = {"sampler": sampler, "keep_models": kept}
+        write_sweep(tmp_path, f"eseg-{seed}", [trial(0, 0.5, 1e8, 9.0)], seed=seed, sweep=settings)
+    names = [f"eseg-{seed}" for seed in range(3)]
+    found = contenders_of(open_all(names, out=tmp_path))
+    assert [[run.seed for run in item.runs] for item in found] == [[0, 1], [2]]
+    # a design scores alike whoever proposed it
+    page = report_on(names, out=tmp_path).report.read_text()
+    assert '"designs":[[0,1,2]]' in page.replace(" ", "")
+
+
+def test_seeds_measured_on_two_machines_do_not_halve_each_others_volume(tmp_path: Path) -> None:
+    for seed, device in enumerate(("aaaa1111", "bbbb2222")):
+        write_sweep(tmp_path, f"eseg-{seed}", trials(9, seed=seed, device=device), seed=seed)
+    write_sweep(tmp_path, "hfgd-0", trials(9, seed=5), space="hfgd_camvid")
+    found = compared(tmp_path, "eseg-0", "eseg-1", "hfgd-0", metrics=["macs", "images_per_second"])
+    macs, *speeds = found.panels
+    assert [len(item.hypervolumes) for item in macs.standings] == [2, 1]
+    for panel in speeds:
+        eseg = next(item for item in panel.standings if item.label == "eseg")
+        (volume,) = eseg.hypervolumes
+        assert volume > 0
+        assert {member.sweep_id for member in eseg.trials} == {f"eseg-{speeds.index(panel)}"}
+
+
+def test_the_store_is_the_one_that_the_sweep_was_recorded_in(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = open_sweep("eseg-a", out=two)
+    (two / "sweeps" / "hfgd-a" / "job.json").touch()
+    assert recorded_in(sweep).tracking_uri == newest_store(two) == f"sqlite:///{two.resolve()}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@mlflow.example.org:5000")
+    monkeypatch.setenv(USERNAME, "")
+    monkeypatch.setenv(PASSWORD, "")
+    assert recorded_in(sweep).tracking_uri == newest_store(two) == "http://mlflow.example.org:5000"
+    there = Destination(tracking_uri="http://other.example.org:80", experiment="e")
+    spool = Spool(sweep.folder / SPOOL, kind="sweep", destination=there)
+    spool.append({"at": 1, "do": "close"})
+    spool.close()
+    assert recorded_in(sweep).tracking_uri == there.tracking_uri
+    assert newest_store(two) == "http://mlflow.example.org:5000"  # of hfgd-a, which is newer
+
+
+def test_a_comparison_is_recorded_where_the_environment_says(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody answers there
+    result = api.compare(["eseg-a", "hfgd-a"], out=two, report=False, metrics=["macs"])
+    assert result.mlflow is not None
+    assert "127.0.0.1:9" in result.mlflow.problem
+    assert not (two / "mlflow.db").exists()
+
+
+def test_a_password_in_an_address_is_used_and_never_shown(
+    two: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from segsweep.cli_compare import compare as command
+
+    monkeypatch.setenv(USERNAME, "")
+    monkeypatch.setenv(PASSWORD, "")
+    uri = "http://me:hunter2@127.0.0.1:9"  # nobody answers there
+    command(["eseg-a", "hfgd-a"], out=two, report=False, metric=["macs"], uri=uri)
+    assert (os.environ[USERNAME], os.environ[PASSWORD]) == ("me", "hunter2")
+    told = capsys.readouterr().out
+    assert "127.0.0.1:9" in told
+    assert "hunter2" not in told
+    with pytest.raises(EnvironmentProblem) as caught:
+        plan_ui(out=two, uri=uri, port=free_port())
+    assert "hunter2" not in str(caught.value)

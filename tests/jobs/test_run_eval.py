@@ -16,10 +16,11 @@ from segsweep.data.sources import open_source
 from segsweep.errors import DataError, InvalidInput, InvalidJob
 from segsweep.evaluation.evaluate import evaluate_protocol
 from segsweep.evaluation.protocols import EvaluationProtocol, Resize, find_protocol
-from segsweep.jobs.common import prepared, silent
+from segsweep.jobs.common import prepared
 from segsweep.jobs.designs import train_configs
 from segsweep.jobs.folders import remember
 from segsweep.jobs.load import load_job
+from segsweep.jobs.news import silent
 from segsweep.jobs.predict import predict_images
 from segsweep.jobs.run_eval import EvalResult, choose_protocol, evaluate_run
 from segsweep.jobs.spec import TrainJob

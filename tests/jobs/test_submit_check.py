@@ -56,6 +56,64 @@ def test_data_inside_the_working_directory_are_told_to_stay(tmp_path: Path) -> N
     assert "--set data.root=/data/camvid" in told
 
 
+CHAIN = """\
+kind: chain
+name: tiny-chain
+steps:
+  search: {job: parts/tiny_sweep.yaml}
+  first: {job: parts/tiny_training.yaml}
+  second: {job: parts/tiny_training.yaml, set: {name: second}}
+  prepared: {kind: prepare, data: {source: camvid, root: data/camvid}}
+"""
+
+
+def _chain(folder: Path) -> Path:
+    (folder / "parts").mkdir()
+    write_tiny_sweep(folder / "parts")
+    write_tiny_training(folder / "parts")
+    (folder / "chain.yaml").write_text(CHAIN.replace("data/camvid", "/data/camvid"))
+    return folder / "chain.yaml"
+
+
+def test_a_chain_whose_files_all_go_along_gets_as_far_as_the_cluster(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="nothing answers"):
+        submit_job(_chain(tmp_path), working_dir=tmp_path, address=NOBODY)
+
+
+def test_files_and_data_of_a_chains_steps_that_would_not_go_along_are_told_once(tmp_path: Path) -> None:
+    _chain(tmp_path).write_text(CHAIN)
+    (tmp_path / ".gitignore").write_text("tiny_space.yaml\ntiny_training.yaml\n")
+    told = _problems("chain.yaml", tmp_path).splitlines()
+    assert len(told) == 3
+    assert "steps.search: " in told[0] and "tiny_space.yaml does not go along" in told[0]
+    assert "steps.first: " in told[1] and "tiny_training.yaml does not go along" in told[1]
+    assert f"steps.prepared data.root: {tmp_path}/data/camvid stays here" in told[2]
+    assert told[2].endswith("--set steps.prepared.data.root=/data/camvid")
+
+
+def test_a_step_with_a_file_of_its_own_is_told_to_replace_its_data(tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text("kind: prepare\nname: p\ndata: {source: camvid, root: data/camvid}\n")
+    (tmp_path / "chain.yaml").write_text("kind: chain\nname: c\nsteps: {p: part.yaml}\n")
+    told = _problems("chain.yaml", tmp_path)
+    assert told.endswith("for example `set: {data.root: /data/camvid}`")
+    remedy = "kind: chain\nname: c\nsteps: {p: {job: part.yaml, set: {data.root: /data/camvid}}}\n"
+    (tmp_path / "chain.yaml").write_text(remedy)
+    with pytest.raises(EnvironmentProblem, match="nothing answers"):
+        submit_job(tmp_path / "chain.yaml", working_dir=tmp_path, address=NOBODY)
+
+
+def test_a_password_in_the_file_of_a_step_is_not_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")  # reading the job sets them: undone afterwards
+    _chain(tmp_path)
+    part = tmp_path / "parts" / "tiny_sweep.yaml"
+    part.write_text(f"{part.read_text()}tracking: {{uri: 'http://me:swordfish@host:5000'}}\n")
+    told = _problems("chain.yaml", tmp_path)
+    assert told.startswith(f"{part}: found a password") and "swordfish" not in told
+
+
 def test_data_and_out_of_the_cluster_need_not_be_here(tmp_path: Path) -> None:
     write_tiny_training(tmp_path, ("source: synthetic", "source: camvid\n  root: /data/camvid"))
     path = tmp_path / "tiny_training.yaml"

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from compared_sweeps import trial, trials, write_sweep
 from PIL import Image
 
 from segsweep.data.shards import open_shards
-from segsweep.errors import InvalidInput
+from segsweep.errors import DataError, InvalidInput
+from segsweep.jobs import image_scores, sample_pictures
+from segsweep.jobs.choice_interval import miou_interval
 from segsweep.jobs.finished_sweep import CONDITIONS, open_sweep, remember_conditions
+from segsweep.jobs.image_scores import COUNTS, counts_per_image
+from segsweep.jobs.recommendation import Candidate
 from segsweep.jobs.sample_pictures import spread
 from segsweep.jobs.sweep_report import report_on
+from segsweep.metrics.bootstrap import mean_iou_of
 from segsweep.models.methods import METHODS
 from segsweep.training.model_file import TrialModel, model_path, save_model
 
@@ -127,3 +135,45 @@ def test_old_sweeps_without_recorded_conditions_are_readable(tmp_path: Path) -> 
 )
 def test_samples_are_spread_over_the_split(count: int, wanted: int, rows: list[int]) -> None:
     assert list(spread(count, wanted)) == rows
+
+
+def test_pictures_and_figure_that_fail_are_notes_and_the_report_is_written(
+    with_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (with_models / "report.png").mkdir()  # no figure can be written there
+    (with_models / "pareto.png").mkdir()
+
+    def full_gpu(*arguments: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sample_pictures, "predict_image", full_gpu)
+    result = report_on([with_models])
+    assert len(shown(result.report)["trials"]["id"]) == 3
+    assert result.figure is None
+    assert "no sample predictions of eseg-0: OutOfMemoryError: CUDA out of memory" in result.notes[0]
+    assert result.notes[1].startswith("no figure: IsADirectoryError")
+
+
+def test_counts_are_found_where_they_cannot_be_kept(
+    with_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = open_sweep(with_models)
+    with pytest.raises(DataError, match="and not the recorded"):  # random weights reach something else
+        counts_per_image(sweep, sweep.evaluations[1])
+    (kept,) = (with_models / COUNTS).iterdir()
+    counts = np.load(kept)["counts"]
+    shutil.rmtree(with_models / COUNTS)
+    (with_models / COUNTS).write_text("a file: nothing can be written below it")
+    score = dataclasses.replace(sweep.evaluations[1].scores[0], miou=float(mean_iou_of(counts.sum(axis=0))))
+    right = dataclasses.replace(sweep.evaluations[1], scores=(score,))
+    assert (counts_per_image(sweep, right) == counts).all()
+    candidate = Candidate(sweep=sweep, evaluation=right, on_front=True)
+    assert miou_interval(candidate)[0] is not None
+
+    def full_gpu(*arguments: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(image_scores, "evaluate", full_gpu)
+    interval, note = miou_interval(candidate)
+    assert interval is None
+    assert note.endswith("CUDA out of memory")

@@ -137,28 +137,39 @@ def test_a_resumed_sweep_adds_to_its_bill(tmp_path: Path) -> None:
     assert bill.cpus_per_trial == 2 and bill.gpu_joules is not None and bill.gpu_joules >= 100.0
 
 
-def _package(powercap: Path, name: str, count: int, ceiling: int = 1_000_000) -> None:
-    zone = powercap / name
+def _zone(powercap: Path, zone_id: str, name: str, count: int) -> None:
+    zone = powercap / zone_id
     zone.mkdir(exist_ok=True)
+    (zone / "name").write_text(f"{name}\n")
     (zone / "energy_uj").write_text(f"{count}\n")
-    (zone / "max_energy_range_uj").write_text(f"{ceiling}\n")
+    (zone / "max_energy_range_uj").write_text("1000000\n")
 
 
 def test_energy_of_packages_adds_up_over_the_counters_turn(tmp_path: Path) -> None:
-    _package(tmp_path, "intel-rapl:0", 900_000)
-    _package(tmp_path, "intel-rapl:0:0", 5)  # a part of package 0: counted there already
-    _package(tmp_path, "intel-rapl:1", 100)
+    _zone(tmp_path, "intel-rapl:0", "package-0", 900_000)
+    _zone(tmp_path, "intel-rapl:0:0", "core", 5)  # a part of package 0: counted there already
+    _zone(tmp_path, "intel-rapl:1", "package-1-die-0", 100)
     meter = EnergyMeter(tmp_path)
-    _package(tmp_path, "intel-rapl:0", 100_000)  # went through its ceiling: 100,001 + 100,000
-    _package(tmp_path, "intel-rapl:0:0", 900_000)
-    _package(tmp_path, "intel-rapl:1", 500_100)
+    _zone(tmp_path, "intel-rapl:0", "package-0", 100_000)  # went through its ceiling: 100,001 + 100,000
+    _zone(tmp_path, "intel-rapl:0:0", "core", 900_000)
+    _zone(tmp_path, "intel-rapl:1", "package-1-die-0", 500_100)
     assert meter.read()[0] == pytest.approx((200_001 + 500_000) / 1e6)
-    _package(tmp_path, "intel-rapl:1", 600_100)
+    _zone(tmp_path, "intel-rapl:1", "package-1-die-0", 600_100)
     assert meter.read()[0] == pytest.approx((200_001 + 600_000) / 1e6)
+
+
+def test_the_zone_of_the_whole_platform_does_not_count_its_packages_again(tmp_path: Path) -> None:
+    _zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    _zone(tmp_path, "intel-rapl:1", "psys", 0)
+    meter = EnergyMeter(tmp_path)
+    _zone(tmp_path, "intel-rapl:0", "package-0", 300_000)
+    _zone(tmp_path, "intel-rapl:1", "psys", 700_000)
+    assert meter.read()[0] == pytest.approx(0.3)
 
 
 def test_without_counters_there_is_no_energy(tmp_path: Path) -> None:
     (tmp_path / "intel-rapl:0").mkdir()  # files that cannot be read are as good as none
+    (tmp_path / "intel-rapl:0" / "name").write_text("package-0\n")
     assert EnergyMeter(tmp_path).read()[0] is None
 
 

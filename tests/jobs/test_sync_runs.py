@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -100,3 +101,26 @@ def test_a_damaged_record_of_one_run_does_not_hold_up_the_others(out: Path, stor
     first, second, _ = sync_runs(out=out, tracking_uri=store)
     assert SPOOL in first.synced.problem
     assert (second.synced.waiting, second.synced.problem) == (0, "")
+
+
+def test_what_mlflow_refuses_for_good_ends_with_an_error(tmp_path: Path, store: str) -> None:
+    spool = tmp_path / "trainings" / "third" / SPOOL
+    logger = durable_run_logger(store, experiment="y", spool=spool)
+    logger.start_run("third", params={}, tags={}, artifacts={})
+    logger.log(1, {"bad|name": 1.0})
+    logger.close()
+    result = CliRunner().invoke(app, ["sync", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "MLflow refused 1 entries" in result.stdout
+
+
+def test_a_password_in_the_address_is_taken_and_never_shown(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    uri = f"http://me:s3cret@127.0.0.1:{free_port()}"
+    result = CliRunner().invoke(app, ["sync", "first", "--out", str(out), "--uri", uri, "--json"])
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "s3cret"
+    assert "s3cret" not in result.output
+    assert not any("s3cret" in file.read_text() for file in out.rglob("*") if file.is_file())

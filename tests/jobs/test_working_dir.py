@@ -85,6 +85,24 @@ def test_links_to_folders_are_not_followed_and_odd_files_stay(tmp_path: Path) ->
     assert _names(tmp_path / "project") == ["job.yaml"]
 
 
+def test_a_link_to_a_file_goes_along_only_if_the_file_does(tmp_path: Path) -> None:
+    _tree(tmp_path, "home/credentials", "project/job.yaml", "project/.env")
+    project = tmp_path / "project"
+    (project / "same.yaml").symlink_to("job.yaml")
+    assert _names(project) == ["job.yaml", "same.yaml"]
+    (project / "outside.txt").symlink_to(tmp_path / "home" / "credentials")
+    (project / "inside.txt").symlink_to(project / ".env")
+    with pytest.raises(InvalidInput) as refused:
+        collect(project)
+    told = [(problem.where, problem.message.partition(",")[0]) for problem in refused.value.problems]
+    assert told == [
+        ("inside.txt", f"leads to {project / '.env'}"),
+        ("outside.txt", f"leads to {tmp_path / 'home' / 'credentials'}"),
+    ]
+    (project / ".rayignore").write_text("/inside.txt\n/outside.txt\n")
+    assert _names(project) == [".rayignore", "job.yaml", "same.yaml"]
+
+
 def test_equal_files_make_an_equal_archive(tmp_path: Path) -> None:
     for name in ("one", "two"):
         _tree(tmp_path / name, "job.yaml", "src/a.py")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from segsweep.pareto.front import crowding_distance, non_dominated_rank
+from segsweep.pareto.front import non_dominated_rank
 from segsweep.pareto.hypervolume import hypervolume
 from segsweep.records import DEFAULT_OBJECTIVES
 from segsweep.search.promotion import RungRule
@@ -76,6 +76,18 @@ def sweep(decide: Decide | None, seed: int) -> float:
     return hypervolume(np.array(complete).reshape(-1, 3), corner, MAXIMIZE)
 
 
+def crowding_distance(front: np.ndarray) -> np.ndarray:
+    """Room of each point between its neighbours (Deb et al. 2002, Sec. III-B)."""
+    distance = np.zeros(len(front))
+    for column in front.T:
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        if ordered[0] != ordered[-1]:
+            distance[order[[0, -1]]] = np.inf
+            distance[order[1:-1]] += (ordered[2:] - ordered[:-2]) / (ordered[-1] - ordered[0])
+    return distance
+
+
 def crowding_rule() -> Decide:
     """Non-dominated rank, then crowding distance: MOASHA (Schmucker et al. 2021)."""
     seen: dict[float, list[list[float]]] = {rung: [] for rung in RUNGS}
@@ -86,7 +98,7 @@ def crowding_rule() -> Decide:
         ranks = non_dominated_rank(table, MAXIMIZE)
         crowding = np.zeros(len(table))
         for rank in np.unique(ranks):
-            crowding[ranks == rank] = crowding_distance(table[ranks == rank], MAXIMIZE)
+            crowding[ranks == rank] = crowding_distance(table[ranks == rank])
         # Of equal distance, as the many infinite ones, the earlier trial is first.
         ahead = (ranks < ranks[-1]) | ((ranks == ranks[-1]) & (crowding >= crowding[-1]))
         return int(ahead[:-1].sum()) < math.ceil(len(table) / 3)

@@ -15,7 +15,7 @@ from segsweep.data.interface import DatasetInfo, Image, Labels
 from segsweep.data.shard_reader import ShardDataset, ShardSet, open_shards
 from segsweep.errors import DataError
 
-TRAIN = "train"
+TRAIN = "train"  # the split that is joined, and the one of pseudo-labelled data
 _SHOWN = 4  # class names in one message
 
 
@@ -163,8 +163,8 @@ def join_shards(labelled: ShardSet, extra: Path, *, share: float) -> JoinedShard
     check_joins(labelled.info, found.info, where=str(extra))
     if labelled.size != found.size:
         raise DataError(
-            f"{extra}: its images are {_by(found.size)}, those they join {_by(labelled.size)}; prepare both "
-            "at one data.size"
+            f"{extra}: its images are {size_text(found.size)}, those they join {size_text(labelled.size)}; "
+            "prepare both at one data.size"
         )
     return JoinedShards(path=labelled.path, index=labelled.index, extra=found, share=share)
 
@@ -183,7 +183,8 @@ def _named(info: DatasetInfo) -> str:
     return f"{info.num_classes} classes ({shown}{', ...' if info.num_classes > _SHOWN else ''})"
 
 
-def _by(size: tuple[int, int] | None) -> str:
+def size_text(size: tuple[int, int] | None) -> str:
+    """A size of images for messages; ``None`` is what differs between them."""
     return "of several sizes" if size is None else f"{size[0]}x{size[1]}"
 
 

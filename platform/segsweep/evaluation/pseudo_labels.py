@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from segsweep.data.interface import DatasetInfo, Image, Labels, Sample, Source
+from segsweep.data.joined_shards import TRAIN
 from segsweep.data.shard_parts import resize_image
 from segsweep.errors import DataError, Problem
 from segsweep.evaluation.inference import batch, mean_probabilities, views
 from segsweep.evaluation.protocols import EvaluationProtocol
-
-TRAIN = "train"  # the one split of pseudo-labelled data
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from segsweep.cost.energy import EnergyMeter
+from segsweep.files import write_whole
 
 BILL = "bill.json"
 EVERY_S = 30.0
@@ -64,10 +64,8 @@ def kept_bill(folder: Path, *, cpus_per_trial: float, gpus_per_trial: float) -> 
             cpu_joules=_sum(before.cpu_joules if before else None, cpu),
             gpu_joules=_sum(before.gpu_joules if before else None, gpu),
         )
-        temporary = folder / f".{BILL}.{os.getpid()}"
         with suppress(OSError):  # a full disk must not end a sweep over its bill
-            temporary.write_text(json.dumps(asdict(bill), indent=1))
-            temporary.replace(folder / BILL)
+            write_whole(folder / BILL, json.dumps(asdict(bill), indent=1))
 
     def keep() -> None:
         while not ended.wait(EVERY_S):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.data.interface import DatasetInfo
-from segsweep.data.joined_shards import check_joins
+from segsweep.data.joined_shards import check_joins, size_text
 from segsweep.data.shards import open_shards
 from segsweep.errors import InvalidInput, InvalidPoint, Problem, SegsweepError
 from segsweep.jobs.common import open_labelled
@@ -94,8 +94,8 @@ def planned_join_problems(
     problems = []
     if labelled.data.size != student.data.size:
         message = (
-            f"found {_by(student.data.size)}, the pseudo-labelled images are prepared at "
-            f"{_by(labelled.data.size)}; give both one size"
+            f"found {size_text(student.data.size)}, the pseudo-labelled images are prepared at "
+            f"{size_text(labelled.data.size)}; give both one size"
         )
         problems.append(Problem(where=f"{where} data.size", message=message))
     try:
@@ -118,13 +118,11 @@ def _check_extra(shards: Path, data: DataSettings) -> None:
     found = open_shards(shards)
     check_joins(_classes(data), found.info, where=str(shards))
     if data.size is not None and found.size != data.size:
-        message = f"its images are {_by(found.size)}, data.size is {_by(data.size)}; give both one size"
+        message = (
+            f"its images are {size_text(found.size)}, data.size is {size_text(data.size)}; give both one size"
+        )
         raise InvalidInput([Problem(where=str(shards), message=message)])
 
 
 def _classes(data: DataSettings) -> DatasetInfo:
     return open_labelled(data).info
-
-
-def _by(size: tuple[int, int] | None) -> str:
-    return "their own sizes" if size is None else f"{size[0]}x{size[1]}"

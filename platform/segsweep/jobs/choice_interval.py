@@ -14,6 +14,7 @@ from segsweep.errors import SegsweepError
 from segsweep.jobs.image_scores import Progress, counts_per_image
 from segsweep.jobs.recommendation import Candidate, Interval, RunnerUp
 from segsweep.metrics.bootstrap import LEVEL, percentile_interval, resampled_mean_iou
+from segsweep.reporting.report.families import family
 
 FEWEST_SEEDS = 3  # the interval of two is wider than any difference between designs
 
@@ -22,8 +23,8 @@ def miou_interval(candidate: Candidate, *, progress: Progress | None = None) -> 
     """Bootstrap interval over the validation images, or ``None`` and the reason why there is none."""
     try:
         counts = counts_per_image(candidate.sweep, candidate.evaluation, progress=progress)
-    except SegsweepError as error:
-        return None, str(error)
+    except (SegsweepError, RuntimeError, OSError, MemoryError) as error:  # a full GPU is a RuntimeError
+        return None, _first_line(error)
     if len(counts) < 2:
         return None, f"{len(counts)} validation image says nothing about others"
     low, high = percentile_interval(resampled_mean_iou(counts))
@@ -42,7 +43,7 @@ def runner_up(
             resampled_mean_iou(counts_per_image(item.sweep, item.evaluation, progress=progress))
             for item in (chosen, second)
         )
-    except SegsweepError:  # the weights of a dominated trial are not kept
+    except (SegsweepError, RuntimeError, OSError, MemoryError):  # dominated trials keep no weights
         return plain
     difference = ours - theirs
     low, high = percentile_interval(difference)
@@ -52,6 +53,13 @@ def runner_up(
         interval=Interval(low=low, high=high, over="images", count=count),
         share_better=float(np.mean(difference > 0)),
     )
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, SegsweepError):
+        return str(error)
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"the network could not look at the validation images: {reason}"
 
 
 def _same_images(one: Candidate, other: Candidate) -> bool:
@@ -64,13 +72,12 @@ def seed_interval(candidate: Candidate, candidates: Sequence[Candidate]) -> Inte
     Returns:
         ``None`` with fewer than three seeds.
     """
-    conditions = dataclasses.replace(candidate.sweep.conditions, seed=0)
+    ours = family(candidate.sweep, same_machine=False)
     by_seed = {
         item.sweep.conditions.seed: item.miou
         for item in candidates
         if item.evaluation.point == candidate.evaluation.point
-        and item.sweep.method == candidate.sweep.method
-        and dataclasses.replace(item.sweep.conditions, seed=0) == conditions
+        and family(item.sweep, same_machine=False) == ours
     }
     values = list(by_seed.values())
     if len(values) < FEWEST_SEEDS:

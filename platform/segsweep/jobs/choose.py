@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from segsweep.jobs.finished_sweep import FinishedSweep
 from segsweep.jobs.recommendation import KNEE, Candidate, Miss, StepUp
-from segsweep.jobs.where import METRICS, MORE_IS_BETTER, Condition, trial_values
-from segsweep.pareto.front import front_of, objective_values
-from segsweep.pareto.knee import knee_points
-from segsweep.records import Objective
+from segsweep.jobs.where import Condition, trial_values
+from segsweep.pareto.front import front_of
+from segsweep.pareto.knee import knee_of
+from segsweep.records import COST_METRICS, MORE_IS_BETTER, Objective, objective_of
 
 MISSES = 3
 EXTREMES = ("miou", "macs", "num_params", "images_per_second")  # give the roles max-miou, min-macs, ...
@@ -55,16 +55,7 @@ def ranked(
 
 
 def _knees(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> list[Candidate]:
-    """Knees of the front of the candidates; costs count in decades, as designs differ by factors."""
-    usable, values = objective_values([item.evaluation for item in candidates], objectives)
-    if not usable:
-        return []
-    log = [
-        objective.metric != "miou" and bool((values[:, column] > 0).all())
-        for column, objective in enumerate(objectives)
-    ]
-    rows = knee_points(values, [objective.maximize for objective in objectives], log=log)
-    chosen = {id(usable[row]) for row in rows}
+    chosen = {id(item) for item in knee_of([item.evaluation for item in candidates], objectives)}
     return [item for item in candidates if id(item.evaluation) in chosen]
 
 
@@ -85,7 +76,7 @@ def _cost_metric(chosen: Candidate, conditions: Sequence[Condition], objective: 
     """The cost of which one more step is asked: the objective, else one that is limited, else the sweep's."""
     limited = [bound.name.removeprefix("cost.") for item in conditions for bound in item.bounds]
     wanted = [objective, *limited, *(item.metric for item in chosen.sweep.objectives)]
-    return next((name for name in wanted if name in METRICS and name != "miou"), None)
+    return next((name for name in wanted if name in COST_METRICS), None)
 
 
 def step_up(
@@ -98,8 +89,7 @@ def step_up(
     more = metric in MORE_IS_BETTER
     kept = [item for item in conditions if metric not in {b.name.removeprefix("cost.") for b in item.bounds}]
     pool = [item for item in candidates if item is chosen or meets(item, kept)]
-    cost = Objective(metric=metric, direction="maximize" if more else "minimize")
-    pair = (Objective(metric="miou", direction="maximize"), cost)
+    pair = (objective_of("miou"), objective_of(metric))
     front = {id(item) for item in front_of([item.evaluation for item in pool], pair)}
     above = [item for item in pool if id(item.evaluation) in front and item.miou > chosen.miou]
     if not above:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from segsweep.data.interface import DatasetInfo
 from segsweep.errors import DataError
+from segsweep.files import write_whole
 
 CLASSES = "classes.json"
 
 
 def write_classes(folder: Path, info: DatasetInfo) -> None:
     """Keep the classes of the data in a run's folder."""
-    (folder / CLASSES).write_text(json.dumps(dataclasses.asdict(info), indent=1), encoding="utf-8")
+    write_whole(folder / CLASSES, json.dumps(dataclasses.asdict(info), indent=1))
 
 
 def read_classes(folder: Path) -> DatasetInfo | None:

@@ -15,14 +15,10 @@ from segsweep.data.sources import open_source
 from segsweep.data.sources.pictures import open_pictures
 from segsweep.distributed.part_map import cluster_is_there, cluster_part_map
 from segsweep.jobs.credentials import take_credentials
+from segsweep.jobs.news import Say
 from segsweep.jobs.spec import DataSettings, SweepJob, TrackingSettings, TrainJob
 
-Say = Callable[[str], None]  # takes one line of news
 PICTURES = "images"  # data.source of pictures without labels
-
-
-def silent(line: str) -> None:
-    """Say nothing."""
 
 
 def prepared(data: DataSettings, out: Path, *, say: Say) -> ShardSet:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from segsweep.errors import InvalidInput, Problem
-from segsweep.jobs.finished_sweep import FinishedSweep, SweepConditions
+from segsweep.jobs.finished_sweep import FinishedSweep
 from segsweep.pareto.comparison_records import Contender, SearchRun
-from segsweep.records import Evaluation, Objective
-
-SPEED_METRICS = ("images_per_second", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99")
-COSTS = {
-    metric: Objective(metric=metric, direction="minimize")
-    for metric in ("macs", "flops", "num_params", *SPEED_METRICS[1:])
-} | {"images_per_second": Objective(metric="images_per_second", direction="maximize")}
-# settings of a job that do not change what its figures mean
-_APART = ("name", "out", "tracking", "space")
-_APART_SWEEP = ("seed", "reference", "max_minutes", "max_infeasible")
+from segsweep.records import COST_METRICS, Evaluation, Objective, objective_of
+from segsweep.reporting.report.families import family
 
 SpeedClass = tuple[str, int, int]  # device, threads, batch size
 
@@ -84,34 +74,23 @@ def contenders_of(sweeps: Sequence[FinishedSweep]) -> tuple[Contender, ...]:
 
     A contender is called after what tells it from the others: its method, else its space, its job, its id.
     """
-    families: dict[str, list[FinishedSweep]] = {}
+    families: dict[tuple[str, str], list[FinishedSweep]] = {}
     for sweep in sweeps:
-        families.setdefault(_family(sweep), []).append(sweep)
+        # speeds of different machines have panels of their own
+        name = family(sweep, same_search=True, same_machine=False)
+        families.setdefault((name, sweep.space.digest), []).append(sweep)
     members = list(families.values())
     return tuple(
         Contender(
             label=label,
-            method=family[0].method,
+            method=seeds[0].method,
             runs=tuple(
                 SearchRun(sweep_id=sweep.sweep_id, seed=sweep.conditions.seed, evaluations=sweep.evaluations)
-                for sweep in sorted(family, key=lambda sweep: sweep.conditions.seed)
+                for sweep in sorted(seeds, key=lambda sweep: sweep.conditions.seed)
             ),
         )
-        for label, family in zip(_labels(members), members, strict=True)
+        for label, seeds in zip(_labels(members), members, strict=True)
     )
-
-
-def _family(sweep: FinishedSweep) -> str:
-    """Everything that must be equal for two sweeps to be repetitions of each other."""
-    job = {key: value for key, value in sweep.job.items() if key not in _APART}
-    job["sweep"] = {key: value for key, value in job["sweep"].items() if key not in _APART_SWEEP}
-    job["data"] = {key: value for key, value in job["data"].items() if key != "root"}
-    what = {"method": sweep.method, "space": sweep.space.digest, "conditions": _content(sweep.conditions)}
-    return json.dumps({**what, "job": job}, sort_keys=True, default=str)
-
-
-def _content(conditions: SweepConditions) -> list[Any]:
-    return [conditions.data_digest, list(conditions.size), conditions.num_classes]
 
 
 def _labels(families: Sequence[Sequence[FinishedSweep]]) -> list[str]:
@@ -121,10 +100,10 @@ def _labels(families: Sequence[Sequence[FinishedSweep]]) -> list[str]:
         lambda sweep: str(sweep.job.get("name", sweep.sweep_id)),
     )
     for name in names:
-        labels = [name(family[0]) for family in families]
+        labels = [name(seeds[0]) for seeds in families]
         if len(set(labels)) == len(labels):
             return labels
-    return [family[0].sweep_id for family in families]
+    return [seeds[0].sweep_id for seeds in families]
 
 
 def chosen_costs(sweeps: Sequence[FinishedSweep], metrics: Sequence[str]) -> list[Objective]:
@@ -136,13 +115,13 @@ def chosen_costs(sweeps: Sequence[FinishedSweep], metrics: Sequence[str]) -> lis
     first = sweeps[0].objectives[0]
     asked = dict.fromkeys(metrics)
     problems = [
-        Problem(where=f"--metric {name}", message=f"is no cost; allowed: {', '.join(COSTS)}")
+        Problem(where=f"--metric {name}", message=f"is no cost; allowed: {', '.join(COST_METRICS)}")
         for name in asked
-        if name not in COSTS or name == first.metric
+        if name not in COST_METRICS or name == first.metric
     ]
     for name in asked:
         without = [sweep.sweep_id for sweep in sweeps if not any(name in e.metrics() for e in sweep.complete)]
-        if name in COSTS and without:
+        if name in COST_METRICS and without:
             message = f"no complete trial of {', '.join(without)} has it; take another metric"
             problems.append(Problem(where=f"--metric {name}", message=message))
     if len(asked) > 3:
@@ -151,13 +130,13 @@ def chosen_costs(sweeps: Sequence[FinishedSweep], metrics: Sequence[str]) -> lis
     if problems:
         raise InvalidInput(problems)
     if asked:
-        return [COSTS[name] for name in asked]
+        return [objective_of(name) for name in asked]
     shared = [
         objective
         for objective in sweeps[0].objectives[1:]
         if all(objective in sweep.objectives for sweep in sweeps)
     ]
-    return shared or [COSTS["macs"]]
+    return shared or [objective_of("macs")]
 
 
 def speed_classes(sweeps: Sequence[FinishedSweep]) -> dict[SpeedClass, list[str]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from segsweep.errors import InvalidInput, Problem
 from segsweep.jobs.comparability import (
-    SPEED_METRICS,
     SpeedClass,
     chosen_costs,
     contenders_of,
@@ -21,16 +20,17 @@ from segsweep.jobs.comparison_files import (
     ComparisonResult,
     comparison_key,
     record_in_mlflow,
-    store_of,
     write_files,
 )
-from segsweep.jobs.finished_sweep import OUT, FinishedSweep, open_sweep
+from segsweep.jobs.credentials import take_credentials
+from segsweep.jobs.finished_sweep import FinishedSweep, open_sweep
+from segsweep.jobs.folders import OUT
+from segsweep.jobs.recorded_store import recorded_in
 from segsweep.jobs.sweep_report import REPORT, write_sweep_report
 from segsweep.pareto.comparison import compare_fronts
 from segsweep.pareto.comparison_records import Comparison, Contender, FrontComparison
-from segsweep.records import Evaluation, Objective, TrialStatus
+from segsweep.records import SPEED_METRICS, Evaluation, Objective, TrialStatus
 from segsweep.reporting.comparison_text import title
-from segsweep.search.scale import RATIO_METRICS
 
 LEVEL_MIOU = 5e-5  # leads that read 0.00 mIoU points are none
 
@@ -59,7 +59,8 @@ def compare(
         allow_different: Compare in spite of different data, size, classes or schedules, and say so.
         report: Whether to write the HTML report.
         mlflow: Whether to record the comparison.
-        uri: Another MLflow store than that of the first sweep.
+        uri: Another MLflow store than the one in which the first sweep is recorded; user and password in it
+            go into the environment.
 
     Raises:
         InvalidInput: If there are fewer than two, one is given twice, or they are not comparable.
@@ -75,7 +76,10 @@ def compare(
     if report:
         written = write_sweep_report(opened, to=folder / REPORT, title=title(comparison))
         files[REPORT], notes = written.report, written.notes
-    link = record_in_mlflow(comparison, files, uri=uri or store_of(opened)) if mlflow else None
+    link = None
+    if mlflow:
+        store = take_credentials(uri) if uri else recorded_in(opened[0]).tracking_uri
+        link = record_in_mlflow(comparison, files, uri=store)
     return ComparisonResult(comparison=comparison, folder=folder, files=files, notes=notes, mlflow=link)
 
 
@@ -155,7 +159,6 @@ def _space(
         contenders,
         objectives,
         given=given,
-        log=RATIO_METRICS,
         keep=(lambda evaluation: True) if only is None else (lambda item: speed_class(item) == only),
         conditions="" if only is None else speed_words(only),
         tolerance=LEVEL_MIOU if objectives[0].metric == "miou" else 0.0,

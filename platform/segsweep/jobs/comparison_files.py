@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segsweep.jobs.finished_sweep import FinishedSweep
 from segsweep.pareto.comparison_records import Comparison, Contender, FrontComparison, Standing
+from segsweep.redaction import without_passwords
 from segsweep.reporting.comparison_data import comparison_json, fronts_csv
 from segsweep.reporting.comparison_figure import comparison_figure, contender_colors
 from segsweep.reporting.comparison_text import (
-    amount,
     comparison_markdown,
     headline,
     sections,
@@ -32,7 +31,6 @@ from segsweep.tracking.comparison_run import (
     write_comparison,
 )
 from segsweep.tracking.fronts import Panel
-from segsweep.tracking.spool import without_credentials
 from segsweep.tracking.tracker import MlflowLink
 from segsweep.tracking.units import shown, unit_of
 
@@ -72,11 +70,11 @@ class ComparisonResult:
             "mlflow": None
             if link is None
             else {
-                "tracking_uri": without_credentials(link.tracking_uri),
+                "tracking_uri": without_passwords(link.tracking_uri),
                 "experiment_id": link.experiment_id,
                 "run_id": link.parent_run_id,
-                "url": without_credentials(link.url),
-                "problem": link.problem,
+                "url": without_passwords(link.url),
+                "problem": without_passwords(link.problem),
             },
         }
 
@@ -102,13 +100,6 @@ def write_files(comparison: Comparison, folder: Path) -> dict[str, Path]:
         (folder / name).write_text(text, encoding="utf-8")
     figure = comparison_figure(comparison, folder / "comparison.png")
     return {"comparison.png": figure, **{name: folder / name for name in texts}}
-
-
-def store_of(sweeps: Sequence[FinishedSweep]) -> str:
-    """The MLflow store of the first sweep: the one of its job, else the one beside its folder."""
-    first = sweeps[0]
-    given = (first.job.get("tracking") or {}).get("uri")
-    return str(given) if given else f"sqlite:///{first.folder.parents[1] / 'mlflow.db'}"
 
 
 def record_in_mlflow(comparison: Comparison, files: dict[str, Path], *, uri: str) -> MlflowLink:
@@ -250,8 +241,3 @@ def _table(comparison: Comparison) -> dict[str, list[str | float | None]]:
         for member in members
     ]
     return table
-
-
-def reference_words(space: FrontComparison) -> str:
-    """The reference point in words."""
-    return ", ".join(amount(metric, value) for metric, value in space.reference.items())

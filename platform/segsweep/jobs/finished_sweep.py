@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.errors import DataError, InvalidInput, Problem
-from segsweep.jobs.folders import JOB, LATEST
+from segsweep.files import write_whole
+from segsweep.jobs.folders import JOB, LATEST, OUT, SWEEPS
 from segsweep.pareto.front import front_of
 from segsweep.pareto.hypervolume import reference_point
 from segsweep.records import Evaluation, Objective, TrialStatus
@@ -23,11 +24,9 @@ from segsweep.search.space import SearchSpace
 if TYPE_CHECKING:
     from segsweep.data.shards import ShardSet
 
-SWEEPS = "sweeps"  # folder of all sweeps in a job's ``out``
 DATA = "data"  # folder of all prepared data in it
 SPACE = "space.yaml"
 CONDITIONS = "conditions.json"  # what the prepared data and the machine were; sweeps before it have none
-OUT = Path("segsweep-runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +164,7 @@ def remember_conditions(folder: Path, shards: ShardSet) -> None:
         "class_names": list(shards.info.class_names),
         "environment": environment(),
     }
-    (folder / CONDITIONS).write_text(json.dumps(recorded, indent=1), encoding="utf-8")
+    write_whole(folder / CONDITIONS, json.dumps(recorded, indent=1))
 
 
 def _out(folder: Path, job: Mapping[str, Any]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from segsweep.data.loader import EvalLoader
 from segsweep.data.shards import ShardSet, open_shards
 from segsweep.errors import DataError
+from segsweep.files import replacing
 from segsweep.jobs.finished_sweep import FinishedSweep
 from segsweep.jobs.trial_models import load_trial_model
 from segsweep.metrics.bootstrap import image_counts, mean_iou_of
@@ -102,8 +104,8 @@ def _read(path: Path) -> NDArray[np.int64] | None:
 
 
 def _write(path: Path, counts: NDArray[np.int64]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as stream:
-        np.savez_compressed(stream, counts=counts)
-    temporary.replace(path)
+    """Keep the counts where that is possible: in a folder that only may be read they are computed anew."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, counts=counts)

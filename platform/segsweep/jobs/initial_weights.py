@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segsweep.jobs.common import Say
+from segsweep.files import write_whole
+from segsweep.jobs.news import Say
 from segsweep.jobs.spec import WeightsSettings
 from segsweep.models.interface import MethodConfig
 from segsweep.training.initial_weights import InitialWeights, write_fitting
@@ -27,7 +28,7 @@ def lay_out(
         settings: The job's.
         config: The design.
         num_classes: Classes of the data.
-        folder: The run's; what lies there from an earlier call is kept.
+        folder: The run's; what lies there from an earlier call is kept, what is missing is written.
         say: Takes the counts in one line.
 
     Returns:
@@ -36,12 +37,14 @@ def lay_out(
     Raises:
         DataError: If the file cannot be read, or nothing in it fits.
     """
-    path = folder / FITTING
-    if not path.is_file() and not (folder / LISTING).is_file():  # a complete training has the list alone
+    path, names = folder / FITTING, folder / LISTING
+    if not (path.is_file() and names.is_file()):  # a kill between the two leaves one, a complete training too
         report, tensors = initial_weights(settings).fitting(config, num_classes)
-        write_fitting(path, tensors)
-        (folder / LISTING).write_text(report.text(), encoding="utf-8")
-        say(f"{report.summary}; all names in {folder / LISTING}")
+        if not path.is_file():
+            write_fitting(path, tensors)
+        if not names.is_file():
+            write_whole(names, report.text())
+            say(f"{report.summary}; all names in {names}")
     return path.resolve()
 
 

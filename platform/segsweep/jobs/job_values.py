@@ -58,13 +58,13 @@ class Place:
         return f"{self.path}:{self.document.line(complete)} {key}".strip()
 
 
-def read_text(path: Path) -> str:
-    """Text of a job file; raises ``InvalidJob`` if it is none."""
+def read_text(path: Path, *, what: str = "a job") -> str:
+    """Text of a job file, or of ``what`` else is YAML; raises ``InvalidJob`` if it is no text."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InvalidJob(
-            [Problem(where=str(path), message="not a text file; a job is YAML in UTF-8")]
+            [Problem(where=str(path), message=f"not a text file; {what} is YAML in UTF-8")]
         ) from None
 
 

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segsweep.distributed.training_job import CHECKPOINT
 from segsweep.errors import InvalidJob, Problem
 from segsweep.jobs.builtin import find_file
+from segsweep.jobs.credentials import take_credentials
+from segsweep.jobs.folders import PSEUDO_LABELS, SHARDS, SWEEPS, TRAININGS, dotted
 from segsweep.jobs.job_values import Place, build_job, read_text, replace_value, validated
 from segsweep.jobs.spec import ChainJob, StepJob
 from segsweep.jobs.storage import lasting_folder
 from segsweep.search.yaml_lines import YamlDocument, parse_yaml
 
 PLANNED = "planned"  # stands for the id of a chain that does not run yet
-RUNS = {"train": "trainings", "sweep": "sweeps", "pseudo_labels": "pseudo_labels"}  # kind -> folder in `out`
-CHECKPOINT, SHARDS = "checkpoint.pt", "shards"
+RUNS = {"train": TRAININGS, "sweep": SWEEPS, "pseudo_labels": PSEUDO_LABELS}  # kind -> folder in `out`
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "train": ("run", "checkpoint"),
     "sweep": ("run",),
@@ -64,6 +66,7 @@ def load_chain(values: dict[str, Any], problems: list[Problem], *, place: Place)
     written = values.get("steps")
     for name, step in (written if isinstance(written, dict) else {}).items():
         steps[name], places[name] = _step(name, step, problems, place=place)
+        _strip_credentials(steps[name]["values"])
     found = {**values, "steps": steps} if isinstance(written, dict) else values
     job = validated(found, problems, place=place, kinds={"chain": ChainJob})
     if isinstance(job, ChainJob):
@@ -155,6 +158,13 @@ def _step(name: str, written: Any, problems: list[Problem], *, place: Place) -> 
     return _from_file(written, problems, inline=inline)
 
 
+def _strip_credentials(values: dict[str, Any]) -> None:
+    """A chain is recorded with the values of its steps: the password of an MLflow server must go first."""
+    tracking = values.get("tracking")
+    if isinstance(tracking, dict) and isinstance(tracking.get("uri"), str):
+        values["tracking"] = {**tracking, "uri": take_credentials(tracking["uri"])}
+
+
 def _from_file(
     written: dict[str, Any], problems: list[Problem], *, inline: Place
 ) -> tuple[dict[str, Any], Place]:
@@ -172,19 +182,10 @@ def _from_file(
         message = f"found {settings!r}; write a mapping, for example {{recipe.epochs: 3}}"
         problems.append(Problem(where=inline((_SET,)), message=message))
         settings = {}
-    for key, value in _flat(settings):
+    for key, value in dotted(settings):
         replaced[key] = inline((_SET, *key.split(".")))
         replace_value(values, key, value, where=replaced[key], problems=problems)
     return {"values": values, "file": path}, Place(path=path, document=document, replaced=replaced)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``{recipe: {epochs: 3}}`` and ``{recipe.epochs: 3}`` say the same."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _fill(

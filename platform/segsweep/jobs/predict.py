@@ -15,8 +15,9 @@ from segsweep.errors import InvalidInput, Problem
 from segsweep.evaluation.evaluate import Progress
 from segsweep.evaluation.inference import predict_image
 from segsweep.evaluation.protocols import PREPARED, EvaluationProtocol, Resize
+from segsweep.jobs.folders import OUT
 from segsweep.jobs.run_eval import choose_protocol
-from segsweep.jobs.trained_run import OUT, inference_device, open_run
+from segsweep.jobs.trained_run import inference_device, open_run
 from segsweep.reporting.overlays import legend, mask_picture, overlay
 
 _LEGEND_WIDTH = 480  # pixels

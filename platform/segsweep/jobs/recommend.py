@@ -10,17 +10,16 @@ from pathlib import Path
 from segsweep.errors import DataError, InvalidInput, Problem
 from segsweep.jobs.choice_interval import miou_interval, runner_up, seed_interval
 from segsweep.jobs.choose import candidates_of, meets, nearest_misses, ranked, roles_of, step_up
-from segsweep.jobs.common import store_of
-from segsweep.jobs.comparability import SPEED_METRICS, refuse_incomparable, speed_class, speed_words
+from segsweep.jobs.comparability import refuse_incomparable, speed_class, speed_words
 from segsweep.jobs.credentials import take_credentials
-from segsweep.jobs.finished_sweep import OUT, FinishedSweep, open_sweep
+from segsweep.jobs.finished_sweep import FinishedSweep, open_sweep
+from segsweep.jobs.folders import OUT
 from segsweep.jobs.image_scores import Progress
 from segsweep.jobs.recommendation import KNEE, Candidate, Recommendation
-from segsweep.jobs.spec import TrackingSettings
-from segsweep.jobs.where import METRICS, Condition, read_conditions
+from segsweep.jobs.recorded_store import recorded_in
+from segsweep.jobs.where import Condition, read_conditions
+from segsweep.records import METRICS, SPEED_METRICS
 from segsweep.tracking.registry import RegistryEntry, check_name, register
-from segsweep.tracking.spool import SPOOL, Destination, last_destination
-from segsweep.tracking.store import is_there
 from segsweep.training.model_file import model_path
 
 RECOMMENDED = "recommended"  # alias of whatever was chosen
@@ -107,7 +106,7 @@ def register_choice(
     sweep = chosen.sweep
     name = name or f"seg-{sweep.job['name']}"
     check_name(name)
-    recorded = _recorded_in(sweep)
+    recorded = recorded_in(sweep)
     aliases = [RECOMMENDED, *(alias for role in answer.roles for alias in (role, f"{sweep.method}-{role}"))]
     entry = RegistryEntry(
         name=name,
@@ -123,18 +122,6 @@ def register_choice(
         raise DataError(_no_weights(chosen))
     store = take_credentials(uri) if uri else recorded.tracking_uri
     return dataclasses.replace(answer, registered=register(entry, store))
-
-
-def _recorded_in(sweep: FinishedSweep) -> Destination:
-    """Where the sweep's runs were written, or would be by its job where it does not say or was moved."""
-    written = last_destination(sweep.folder / SPOOL) if (sweep.folder / SPOOL).is_file() else None
-    if written is not None and is_there(written.tracking_uri):
-        return written
-    job = sweep.job.get("tracking") or {}
-    tracking = TrackingSettings(uri=job.get("uri"), experiment=job.get("experiment"))
-    return Destination(
-        tracking_uri=store_of(tracking, sweep.out), experiment=tracking.experiment or str(sweep.job["name"])
-    )
 
 
 def _no_weights(chosen: Candidate) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from segsweep.distributed.sweep import only_one_driver
-from segsweep.errors import SegsweepError
+from segsweep.errors import InvalidJob, Problem, SegsweepError
+from segsweep.files import write_whole
 from segsweep.jobs import run_pseudo_labels, run_sweep, run_train
 from segsweep.jobs.check import check_job
-from segsweep.jobs.common import Say, prepared, silent
+from segsweep.jobs.common import prepared
 from segsweep.jobs.folders import JOB, may_resume, remember, run_folder
 from segsweep.jobs.load_chain import RUNS, planned_outputs, step_job, step_run_id
+from segsweep.jobs.news import Say, silent
 from segsweep.jobs.run_pseudo_labels import run_pseudo_labels_job
 from segsweep.jobs.run_sweep import run_sweep_job
 from segsweep.jobs.run_train import run_train_job
@@ -201,11 +203,19 @@ def _prepare(job: StepJob, run_id: str, begun: bool, where: str, say: Say) -> _R
 
 
 def _finished(folder: Path) -> dict[str, StepResult]:
-    """Finished steps of an earlier call by name."""
+    """Finished steps of an earlier call by name; raises ``InvalidJob`` if the list of them is damaged."""
     path = folder / STATE
     if not path.is_file():
         return {}
-    return {item["name"]: StepResult(**item, again=True) for item in json.loads(path.read_text())["steps"]}
+    try:
+        steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
+        return {item["name"]: StepResult(**item, again=True) for item in steps}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        message = (
+            f"not the finished steps of a chain ({type(error).__name__}: {error}); put back an intact copy, "
+            "or delete it: the steps are looked at again then, and finished ones go on from their end"
+        )
+        raise InvalidJob([Problem(where=str(path), message=message)]) from error
 
 
 def _keep(folder: Path, job: ChainJob, done: dict[str, StepResult]) -> None:
@@ -214,6 +224,4 @@ def _keep(folder: Path, job: ChainJob, done: dict[str, StepResult]) -> None:
         "chain_id": folder.name,
         "steps": [done[name].to_json() for name in job.steps if name in done],
     }
-    temporary = folder / f".{STATE}"
-    temporary.write_text(json.dumps(document, indent=1))
-    temporary.replace(folder / STATE)
+    write_whole(folder / STATE, json.dumps(document, indent=1))

@@ -28,8 +28,11 @@ from segsweep.evaluation.protocols import (
 )
 from segsweep.evaluation.report import EvaluationReport, ImageScore
 from segsweep.evaluation.samples import SplitSamples
-from segsweep.jobs.common import Say, experiment_name, silent, tracking_uri
-from segsweep.jobs.trained_run import OUT, TrainedRun, inference_device, open_run
+from segsweep.jobs.common import experiment_name, tracking_uri
+from segsweep.jobs.folders import OUT
+from segsweep.jobs.job_values import read_text
+from segsweep.jobs.news import Say, silent
+from segsweep.jobs.trained_run import TrainedRun, inference_device, open_run
 from segsweep.records import TrialStatus
 from segsweep.reporting.class_table import conditions, evaluation_markdown
 from segsweep.reporting.confusion_figure import confusion_figure
@@ -171,7 +174,7 @@ def choose_protocol(
         return (f"{protocol}-changed" if overrides else protocol), found
     if not path.is_file():
         raise InvalidInput([Problem(where=str(path), message="no such file; give a YAML file or a name")])
-    document = parse_yaml(path.read_text(encoding="utf-8"))
+    document = parse_yaml(read_text(path, what="a protocol"))
     if document.problems:
         raise InvalidInput(
             Problem(where=f"{path}:{line}", message=message) for line, message in document.problems

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segsweep.data.joined_shards import TRAIN
 from segsweep.data.shards import ShardSet, prepare
 from segsweep.distributed.sweep import only_one_driver
 from segsweep.errors import DataError, ImageSizeError, InvalidJob, Problem
 from segsweep.evaluation.protocols import EvaluationProtocol, Resize
-from segsweep.evaluation.pseudo_labels import TRAIN, PseudoLabelled, Teacher
+from segsweep.evaluation.pseudo_labels import PseudoLabelled, Teacher
 from segsweep.jobs.check import check_job
-from segsweep.jobs.common import Say, open_images, silent
-from segsweep.jobs.folders import remember, run_folder
+from segsweep.jobs.common import open_images
+from segsweep.jobs.folders import PSEUDO_LABELS, SHARDS, remember, run_folder
+from segsweep.jobs.news import Say, silent
 from segsweep.jobs.spec import PseudoLabelsJob
 from segsweep.jobs.trained_run import TrainedRun, inference_device, open_run
 
-FOLDER = "pseudo_labels"  # of all such runs in `out`
-SHARDS = "shards"
 MAY_CHANGE = ("out", "data.root")
 NEWS_SECONDS = 10.0
 
@@ -79,7 +79,7 @@ def run_pseudo_labels_job(
     """
     check_job(job, where=where)
     trained = open_run(job.teacher, out=job.out)
-    folder = run_folder(job.out / FOLDER, job.name, resume=resume, new_id=run_id)
+    folder = run_folder(job.out / PSEUDO_LABELS, job.name, resume=resume, new_id=run_id)
     with only_one_driver(folder):
         remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE)
         images = open_images(job.data)

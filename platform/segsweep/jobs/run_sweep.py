@@ -11,21 +11,15 @@ from pathlib import Path
 from segsweep.data.shards import ShardSet
 from segsweep.distributed.controller import Budget, SweepListener
 from segsweep.distributed.sweep import SweepOutcome, SweepPlan, only_one_driver, run_sweep
+from segsweep.files import write_whole
 from segsweep.jobs.bill import kept_bill
 from segsweep.jobs.check import check_job, sweep_space
-from segsweep.jobs.common import (
-    Say,
-    experiment_name,
-    gpus_or_default,
-    prepared,
-    scratch_folder,
-    silent,
-    tracking_uri,
-)
+from segsweep.jobs.common import experiment_name, gpus_or_default, prepared, scratch_folder, tracking_uri
 from segsweep.jobs.environment import environment
 from segsweep.jobs.finished_sweep import SPACE, open_sweep, remember_conditions
-from segsweep.jobs.folders import remember, run_folder
+from segsweep.jobs.folders import SWEEPS, remember, run_folder
 from segsweep.jobs.initial_weights import initial_weights
+from segsweep.jobs.news import Say, silent
 from segsweep.jobs.published import published_artifacts
 from segsweep.jobs.result import SweepResult
 from segsweep.jobs.spec import SweepJob
@@ -78,7 +72,7 @@ def run_sweep_job(
         DataError: If the data cannot be prepared, or a journal does not fit.
     """
     check_job(job, where=where)
-    folder = run_folder(job.out / "sweeps", job.name, resume=resume, new_id=sweep_id)
+    folder = run_folder(job.out / SWEEPS, job.name, resume=resume, new_id=sweep_id)
     space = sweep_space(job)
     with only_one_driver(folder):
         remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE, space=space.digest)
@@ -95,7 +89,7 @@ def run_sweep_job(
             with kept_bill(folder, cpus_per_trial=plan.cpus_per_trial, gpus_per_trial=plan.gpus_per_trial):
                 outcome = run_sweep(plan, listeners=[watcher, *listeners], resume=resume is not None)
             watcher.start()
-            return _conclude(job, folder, outcome, tracker)
+            return _conclude(job, folder, outcome, tracker, say=say)
         finally:
             tracker.close()
 
@@ -205,21 +199,23 @@ def _info(job: SweepJob, space: SearchSpace, shards: ShardSet, sweep_id: str) ->
     )
 
 
-def _conclude(job: SweepJob, folder: Path, outcome: SweepOutcome, tracker: BackgroundTracker) -> SweepResult:
-    """Write tables and figure, record the final front."""
+def _conclude(
+    job: SweepJob, folder: Path, outcome: SweepOutcome, tracker: BackgroundTracker, *, say: Say
+) -> SweepResult:
+    """Write tables, figure and report, record the final front, also of a sweep that was interrupted."""
     import pyarrow.parquet as pq
 
     evaluations, objectives = outcome.evaluations, job.sweep.objective_records()
     front = tuple(front_of(evaluations, objectives))
     reference, volume = _hypervolume(evaluations, objectives, job.sweep.reference)
     pq.write_table(evaluations_table(evaluations), folder / "evaluations.parquet")
-    (folder / "front.md").write_text(front_markdown(evaluations, objectives))
+    write_whole(folder / "front.md", front_markdown(evaluations, objectives))
     figure = None
     if front:
         figure = pareto_figure(evaluations, objectives, f"{folder.name}", folder / FIGURE)
-    report = write_sweep_report([open_sweep(folder)], to=folder / REPORT).report
-    if not outcome.interrupted:  # closing the tracker marks an interrupted sweep as such
-        tracker.sweep_finished(evaluations, {**({FIGURE: figure} if figure else {}), REPORT: report})
+    shown = {FIGURE: figure, REPORT: _report(folder, say=say)}
+    figures = {name: path for name, path in shown.items() if path is not None}
+    tracker.sweep_finished(evaluations, figures, interrupted=outcome.interrupted)
     return SweepResult(
         sweep_id=folder.name,
         folder=folder,
@@ -233,6 +229,17 @@ def _conclude(job: SweepJob, folder: Path, outcome: SweepOutcome, tracker: Backg
         mlflow=tracker.close(),
         figure=figure,
     )
+
+
+def _report(folder: Path, *, say: Say) -> Path | None:
+    """The sweep's HTML report; ``None`` with a line of news if it cannot be made: the sweep is well."""
+    try:
+        return write_sweep_report([open_sweep(folder)], to=folder / REPORT).report
+    except Exception as error:  # whatever a picture or a full disk raises: the end has to be recorded
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        again = f"make it later with `segsweep report {folder}`"
+        say(f"no {REPORT} ({type(error).__name__}: {reason}); {again}")
+        return None
 
 
 def _hypervolume(

@@ -12,25 +12,27 @@ from segsweep.data.joined_shards import TRAIN, join_shards
 from segsweep.data.shards import ShardSet
 from segsweep.distributed.sweep import only_one_driver
 from segsweep.distributed.training_job import CHECKPOINT, TrainingPlan, run_training
-from segsweep.errors import SegsweepError
+from segsweep.errors import InvalidJob, Problem, SegsweepError
+from segsweep.files import write_whole
 from segsweep.jobs.check import check_job
 from segsweep.jobs.classes import write_classes
-from segsweep.jobs.common import (
-    Say,
-    experiment_name,
-    gpus_or_default,
-    prepared,
-    scratch_folder,
-    silent,
-    tracking_uri,
-)
+from segsweep.jobs.common import experiment_name, gpus_or_default, prepared, scratch_folder, tracking_uri
 from segsweep.jobs.designs import train_configs
 from segsweep.jobs.environment import environment
-from segsweep.jobs.folders import JOB, LATEST, remember, run_folder
+from segsweep.jobs.folders import (
+    JOB,
+    LATEST,
+    TRAININGS,
+    parse_remembered,
+    read_remembered,
+    refuse_changes,
+    remember,
+    run_folder,
+)
 from segsweep.jobs.initial_weights import FITTING, lay_out, listing
+from segsweep.jobs.news import Say, silent
 from segsweep.jobs.result import TrainResult
 from segsweep.jobs.spec import TrainJob
-from segsweep.jobs.trained_run import TRAININGS
 from segsweep.records import CostReport, Point, Score, TrialStatus
 from segsweep.tracking.background import BackgroundRunLogger
 from segsweep.tracking.durable import durable_run_logger
@@ -59,7 +61,8 @@ def run_train_job(
         say: Takes one line of news at a time.
 
     Raises:
-        InvalidInput: If the job is wrong; nothing has started then.
+        InvalidInput: If the job is wrong, a resumed one or its data changed, or the checkpoint store holds
+            another training of this name; nothing has started then.
         EnvironmentProblem: If the checkpoint store cannot be written; nothing has started then.
         TrainingDiverged: If the loss became NaN or infinite.
     """
@@ -68,9 +71,7 @@ def run_train_job(
         _fetch_job(job, resume)
     folder = run_folder(job.out / TRAININGS, job.name, resume=resume, new_id=run_id)
     with only_one_driver(folder):
-        remember(folder, job.model_dump(mode="json"), may_change=MAY_CHANGE)
-        _copy_job(job, folder)
-        shards = _training_data(job, say)
+        shards = _begun(job, folder, resumed=resume is not None, say=say)
         write_classes(folder, shards.info)
         plan = _plan(job, shards, folder, where=where, say=say)
         cost = _cost(job, plan, shards)
@@ -98,6 +99,18 @@ def run_train_job(
         workers=job.scaling.workers,
         mlflow=link,
     )
+
+
+def _begun(job: TrainJob, folder: Path, *, resumed: bool, say: Say) -> ShardSet:
+    """The data of a training that is kept in its folder and its store, or is still the one kept there."""
+    document = job.model_dump(mode="json")
+    _refuse_another(job, folder, resumed=resumed)
+    remember(folder, document, may_change=MAY_CHANGE)
+    _copy_job(job, folder)  # before data are prepared: it shows whether the store can be written
+    shards = _training_data(job, say)
+    remember(folder, document, may_change=MAY_CHANGE, data_digest=shards.digest)
+    _copy_job(job, folder)
+    return shards
 
 
 def _training_data(job: TrainJob, say: Say) -> ShardSet:
@@ -135,11 +148,33 @@ def _plan(job: TrainJob, shards: ShardSet, folder: Path, *, where: str, say: Say
     )
 
 
-def _copy_job(job: TrainJob, folder: Path) -> None:
-    """Put the job into a store outside the folder; so its training can go on when the folder is lost.
+def _refuse_another(job: TrainJob, folder: Path, *, resumed: bool) -> None:
+    """A store knows a training by its name alone: a new one must not go on with the weights of another."""
+    text = _stored_job(job, folder)
+    if text is None:
+        return
+    where = f"checkpoints.store {job.checkpoints.store}"
+    if not resumed:
+        message = (
+            f"it holds a training {folder.name!r} already; go on with that: --resume {folder.name}, or "
+            "choose another name or store"
+        )
+        raise InvalidJob([Problem(where=where, message=message)])
+    stored = parse_remembered(text, where=f"{where}: {folder.name}/{JOB}")
+    refuse_changes(
+        stored, read_remembered(folder / JOB), may_change=MAY_CHANGE, where=f"{where}: {folder.name}"
+    )
 
-    It also shows before anything is trained that the store can be written.
-    """
+
+def _stored_job(job: TrainJob, folder: Path) -> str | None:
+    """What a store outside the folder knows of the training."""
+    if job.checkpoints.store is None:
+        return None
+    return open_store(job.checkpoints.absolute(), folder, patient=False).read_text(JOB)
+
+
+def _copy_job(job: TrainJob, folder: Path) -> None:
+    """Put the job into a store outside the folder; so its training can go on when the folder is lost."""
     if job.checkpoints.store is not None:
         store = open_store(job.checkpoints.absolute(), folder, patient=False)
         store.write_text(JOB, (folder / JOB).read_text(encoding="utf-8"))
@@ -150,10 +185,10 @@ def _fetch_job(job: TrainJob, resume: str) -> None:
     folder = job.out / TRAININGS / resume
     if job.checkpoints.store is None or resume == LATEST or (folder / JOB).is_file():
         return
-    text = open_store(job.checkpoints.absolute(), folder, patient=False).read_text(JOB)
+    text = _stored_job(job, folder)
     if text is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JOB).write_text(text, encoding="utf-8")
+        write_whole(folder / JOB, text)
 
 
 def _train(plan: TrainingPlan, logger: BackgroundRunLogger, say: Say) -> list[Score]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segsweep.cost.measure import SpeedConditions
+from segsweep.jobs.folders import OUT
 from segsweep.records import DEFAULT_OBJECTIVES, Objective
 from segsweep.training.checkpoint_settings import CheckpointSettings
 from segsweep.training.recipe import Recipe
@@ -134,7 +135,7 @@ class ScalingSettings(_Written):
 class _Job(_Written):
     name: Name
     data: DataSettings
-    out: Path = Path("segsweep-runs")
+    out: Path = OUT
 
 
 class WeightsSettings(_Written):
@@ -290,7 +291,7 @@ class ChainJob(_Written):
 
     kind: Literal["chain"] = "chain"
     name: Name
-    out: Path = Path("segsweep-runs")
+    out: Path = OUT
     steps: dict[Name, StepSettings] = Field(min_length=1)
 
 

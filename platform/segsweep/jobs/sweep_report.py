@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.errors import SegsweepError
-from segsweep.jobs.finished_sweep import OUT, FinishedSweep, open_sweep
+from segsweep.jobs.finished_sweep import FinishedSweep, open_sweep
+from segsweep.jobs.folders import OUT
 from segsweep.reporting.figures import pareto_figure
 from segsweep.reporting.html_report import write_report
 
 REPORT = "report.html"
 FIGURE = "pareto.png"
+OPTIONAL = (SegsweepError, RuntimeError, OSError, MemoryError, ValueError)  # a full GPU is a RuntimeError
 REPORTS = "reports"  # folder of reports on several sweeps, in a job's ``out``
 
 
@@ -77,22 +79,35 @@ def report_on(
 def write_sweep_report(
     opened: Sequence[FinishedSweep], *, to: Path, pictures: bool = True, title: str = ""
 ) -> ReportResult:
-    """Write the report of sweeps that are open; arguments and errors as ``report_on``."""
+    """Write the report of sweeps that are open; arguments and errors as ``report_on``.
+
+    Pictures and figure are extras: what fails there is told in ``notes``, and the page is written all the
+    same.
+    """
     shown: dict[str, list[bytes]] = {}
     notes: list[str] = []
     for sweep in opened if pictures else ():
         try:
             shown |= _pictures(sweep)
-        except SegsweepError as error:
-            notes.append(f"no sample predictions of {sweep.sweep_id}: {error}")
+        except OPTIONAL as error:
+            notes.append(f"no sample predictions of {sweep.sweep_id}: {_reason(error)}")
     report = write_report(opened, to, pictures=shown, title=title)
+    figure = None
+    try:
+        figure = _figure(opened, report.with_suffix(".png"))
+    except OPTIONAL as error:
+        notes.append(f"no figure: {_reason(error)}")
     return ReportResult(
         report=report,
-        figure=_figure(opened, report.with_suffix(".png")),
+        figure=figure,
         sweeps=tuple(sweep.sweep_id for sweep in opened),
         pictures=sum(map(len, shown.values())),
         notes=tuple(notes),
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, SegsweepError) else f"{type(error).__name__}: {error}"
 
 
 def _pictures(sweep: FinishedSweep) -> dict[str, list[bytes]]:

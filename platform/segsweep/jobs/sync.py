@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.errors import InvalidInput, Problem, SegsweepError
-from segsweep.jobs.common import Say, silent
+from segsweep.jobs.credentials import take_credentials
+from segsweep.jobs.folders import OUT, SWEEPS, TRAININGS
+from segsweep.jobs.news import Say, silent
+from segsweep.redaction import without_passwords
 from segsweep.tracking.durable import Synced, sync_spool
 from segsweep.tracking.spool import SPOOL
 from segsweep.tracking.tracker import MlflowLink
 
-OUT = Path("segsweep-runs")
-_RUNS = ("sweeps", "trainings")
+_RUNS = (SWEEPS, TRAININGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +42,13 @@ class SyncedRun:
             "records": self.synced.records,
             "written": self.synced.written,
             "waiting": self.synced.waiting,
+            "refused": self.synced.refused,
             "problem": self.synced.problem,
             "mlflow": {
-                "tracking_uri": link.tracking_uri,
+                "tracking_uri": without_passwords(link.tracking_uri),
                 "experiment_id": link.experiment_id,
                 "parent_run_id": link.parent_run_id,
-                "url": link.url,
+                "url": without_passwords(link.url),
             },
         }
 
@@ -63,7 +66,8 @@ def sync_runs(
     Args:
         runs: Folders or ids of sweeps and trainings; none for all of ``out``.
         out: Where ids are looked up.
-        tracking_uri: Another store than the runs' own.
+        tracking_uri: Another store than the runs' own. User and password in it go into this process's
+            environment, where MLflow looks for them, and nowhere else.
         again: Tell everything, also what the store had once.
         say: Takes one line of news at a time.
 
@@ -71,10 +75,11 @@ def sync_runs(
         InvalidInput: If there is no such run, or it recorded nothing for MLflow.
     """
     done = []
+    store = take_credentials(tracking_uri) if tracking_uri else None
     for spool in spools_of(runs, out=out):
         say(f"{spool.parent.name}: writing to MLflow")
         try:
-            synced = sync_spool(spool, tracking_uri=tracking_uri, again=again)
+            synced = sync_spool(spool, tracking_uri=store, again=again)
         except SegsweepError as error:  # the others may be fine
             nowhere = MlflowLink(tracking_uri="", experiment_id="", parent_run_id="", url="")
             synced = Synced(records=0, written=0, waiting=0, link=nowhere, problem=str(error))

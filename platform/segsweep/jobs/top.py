@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.errors import SegsweepError
+from segsweep.files import DRIVER_LOCK
 from segsweep.jobs.bill import read_bill
-from segsweep.jobs.finished_sweep import OUT, FinishedSweep, open_sweep
+from segsweep.jobs.finished_sweep import FinishedSweep, open_sweep
+from segsweep.jobs.folders import OUT
 from segsweep.records import AxisValue, Evaluation, TrialStatus
 from segsweep.search.journal import JOURNAL, Journal
-
-DRIVER_LOCK = "driver.lock"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,16 +18,14 @@ from segsweep.data.sources import open_source
 from segsweep.distributed.training_job import CHECKPOINT
 from segsweep.errors import DataError, InvalidJob, Problem
 from segsweep.jobs.classes import read_classes
-from segsweep.jobs.common import Say, prepared, silent
+from segsweep.jobs.common import prepared
 from segsweep.jobs.designs import train_configs
-from segsweep.jobs.folders import JOB, LATEST
+from segsweep.jobs.folders import JOB, LATEST, OUT, TRAININGS
+from segsweep.jobs.news import Say, silent
 from segsweep.jobs.spec import TrainJob
 from segsweep.models.interface import MethodConfig, Targets, segmentation_targets
 from segsweep.training.checkpoint import load_checkpoint
 from segsweep.trial import training_device
-
-TRAININGS = "trainings"
-OUT = Path("segsweep-runs")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,8 +13,10 @@ from pathlib import Path
 from types import FrameType
 
 from segsweep.errors import EnvironmentProblem
-from segsweep.jobs.common import Say
-from segsweep.jobs.folders import JOB
+from segsweep.jobs.credentials import take_credentials
+from segsweep.jobs.folders import OUT
+from segsweep.jobs.news import Say
+from segsweep.jobs.recorded_store import newest_store
 from segsweep.tracking.basic_auth import ADMIN, USERS, BasicAuth, password_works, prepare_basic_auth
 from segsweep.tracking.landing import landing_page
 from segsweep.tracking.server import (
@@ -62,7 +63,7 @@ class UiPlan:
 
 def plan_ui(
     *,
-    out: Path = Path("segsweep-runs"),
+    out: Path = OUT,
     uri: str | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -73,7 +74,7 @@ def plan_ui(
 
     Args:
         out: Folder of the runs; shown is the store of its newest job.
-        uri: Another store.
+        uri: Another store; user and password in it go into the environment and are never shown.
         host: Address to listen on; any but this machine's own loopback needs ``auth``.
         port: Port to listen on; ``None`` takes 5000 or the next one that is free.
         auth: Whether to ask for a password.
@@ -84,7 +85,7 @@ def plan_ui(
     """
     chosen = next_free_port(host) if port is None else port
     check_address(host, chosen, auth=auth)
-    store = resolve_uri(uri or recorded_store(out))
+    store = resolve_uri(take_credentials(uri) if uri else newest_store(out))
     if not store.startswith("sqlite:"):
         return UiPlan(store=store, command=(), base=store, page=landing_page(store), auth=None, notes=())
     database = database_path(store)
@@ -105,20 +106,6 @@ def plan_ui(
         auth=secret,
         notes=notes,
     )
-
-
-def recorded_store(out: Path) -> str:
-    """The store of the newest job below an ``out`` folder: its own, or the default one."""
-    jobs = sorted(out.glob(f"*/*/{JOB}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in jobs:
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))["job"]["tracking"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # no job of ours, or one that is damaged
-        if isinstance(settings, dict) and settings.get("uri"):
-            return str(settings["uri"])
-        break
-    return f"sqlite:///{(out / 'mlflow.db').resolve()}"
 
 
 def _notes(

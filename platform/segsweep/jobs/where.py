@@ -12,22 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segsweep.errors import InvalidInput, Problem
-from segsweep.records import AxisValue, Evaluation
+from segsweep.records import METRICS, AxisValue, Evaluation
 from segsweep.search.axes import Kind
 from segsweep.search.expression import COST_NAMES, Expression, ExpressionError
 from segsweep.search.space import SearchSpace, name_kinds
 
-METRICS = (
-    "miou",
-    "macs",
-    "flops",
-    "num_params",
-    "images_per_second",
-    "latency_ms_p50",
-    "latency_ms_p90",
-    "latency_ms_p99",
-)
-MORE_IS_BETTER = ("miou", "images_per_second")
 Side = Literal["<=", ">="]
 _SIDES: dict[type[ast.cmpop], Side] = {ast.Lt: "<=", ast.LtE: "<=", ast.Gt: ">=", ast.GtE: ">="}
 _MIRRORED: dict[Side, Side] = {"<=": ">=", ">=": "<="}

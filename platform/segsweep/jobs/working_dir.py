@@ -65,10 +65,11 @@ def collect(root: Path, *, max_bytes: int = MAX_BYTES) -> Package:
     """List what goes along: all files but those that ``DEFAULT_EXCLUDES`` or an ignore file names.
 
     ``.gitignore`` and ``.rayignore`` of every folder count as git reads them. Links to folders are not
-    followed.
+    followed; of a link to a file that goes along itself, the content goes along.
 
     Raises:
-        InvalidInput: If ``root`` is no folder, or holds more than ``max_bytes``; names the largest files.
+        InvalidInput: If ``root`` is no folder, a link leads to a file that stays here, or there are more than
+            ``max_bytes``; names the largest files.
     """
     root = root.absolute()
     if not root.is_dir():
@@ -78,6 +79,8 @@ def collect(root: Path, *, max_bytes: int = MAX_BYTES) -> Package:
     excluded: list[str] = []
     files = tuple(sorted(_walk(root, root, [], excluded), key=lambda file: file.path))
     package = Package(root=root, files=files, excluded=tuple(sorted(excluded)))
+    if problems := _link_problems(package):
+        raise InvalidInput(problems)
     if package.size > max_bytes:
         largest = sorted(files, key=lambda file: -file.size)[:SHOWN]
         named = ", ".join(f"{file.path} ({size_text(file.size)})" for file in largest)
@@ -88,6 +91,24 @@ def collect(root: Path, *, max_bytes: int = MAX_BYTES) -> Package:
         )
         raise InvalidInput([Problem(where="--working-dir", message=message)])
     return package
+
+
+def _link_problems(package: Package) -> list[Problem]:
+    """Links to files outside the working directory, or that an ignore file names: secrets perhaps."""
+    kept = {(package.root / file.path).resolve() for file in package.files if not _is_link(file, package)}
+    return [
+        Problem(
+            where=file.path,
+            message=f"leads to {target}, which does not go along; put a copy in its place, or name the link "
+            f"in a .rayignore",
+        )
+        for file in package.files
+        if _is_link(file, package) and (target := (package.root / file.path).resolve()) not in kept
+    ]
+
+
+def _is_link(file: PackedFile, package: Package) -> bool:
+    return (package.root / file.path).is_symlink()
 
 
 def write_archive(package: Package, path: Path) -> None:

@@ -5,20 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from segsweep.records import Objective
-
-# Costs span decades: 1 GMAC more is everything for a small design and nothing for a large one.
-RATIO_METRICS = frozenset(
-    {
-        "macs",
-        "flops",
-        "num_params",
-        "images_per_second",
-        "latency_ms_p50",
-        "latency_ms_p90",
-        "latency_ms_p99",
-    }
-)
+from segsweep.records import RATIO_METRICS, Objective
 
 
 def comparable_values(objectives: Sequence[Objective], values: Mapping[str, float]) -> list[float]:

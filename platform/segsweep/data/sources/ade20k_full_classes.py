@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from segsweep.data.sources.plain_pickle import read_plain_pickle
 from segsweep.errors import DataError
+from segsweep.files import write_whole
 
 LARGEST_STORED_ID = 25 * 256 + 255  # red up to 255 stands for up to 25 * 256
 _KEYS = ("folder", "filename", "objectnames", "objectPresence", "objectIsPart")
@@ -132,7 +131,7 @@ def cached_classes(cache: Path, *, state: str, derive: Callable[[], ObjectIndex]
         for train_id, entry in enumerate(classes)
     ]
     with contextlib.suppress(OSError):  # data on a read-only disk: deriving takes seconds, go on without
-        _write_whole(cache, json.dumps({"state": state, "classes": entries}, indent=1))
+        write_whole(cache, json.dumps({"state": state, "classes": entries}, indent=1))
     return classes
 
 
@@ -168,15 +167,3 @@ def _classes(entries: list[Mapping[str, Any]]) -> tuple[FullClass, ...]:
     if len(set(stored)) < len(stored) or min(stored) < 1 or max(stored) > LARGEST_STORED_ID:
         raise ValueError(f"the ids are not all different and in 1..{LARGEST_STORED_ID}")
     return tuple(FullClass(stored_id=code, name=name) for _, code, name in rows)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or the old one."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
