@@ -6,6 +6,7 @@ Both report the same epochs with the same metrics to a new SQLite store each, in
 between two epochs the driver pauses, as it does while trials train. Driver seconds are those inside the
 calls that report; what segsweep's thread does meanwhile is in the CPU seconds of the process. Calls are
 those of MLflow's store, counted at its border. Start of the run, import of MLflow and the end are apart.
+``hot_path_ms`` has what 1,000 metrics cost the caller, reported one by one while the thread writes.
 Prints one JSON document; ends with 1 if driver seconds are not ``--at-least`` 10 times fewer than Ray's.
 """
 
@@ -117,6 +118,22 @@ def with_segsweep(uri: str, folder: Path, arguments: argparse.Namespace) -> dict
     return {**found, "mlflow_calls": dict(counts), "mlflow_calls_per_epoch": per_epoch(counts, arguments)}
 
 
+def hot_path_ms(uri: str, folder: Path, *, rounds: int = 10) -> list[float]:
+    """Milliseconds inside 1,000 calls of one metric each, by round."""
+    logger = durable_run_logger(uri, experiment="hot-path", spool=folder / SPOOL)
+    logger.start_run("r", params={}, tags={}, artifacts={})
+    found = []
+    for first in range(0, 1000 * rounds, 1000):
+        begin = time.perf_counter()
+        for step in range(first, first + 1000):
+            logger.log(step, {"val_miou": step / 1000})
+        found.append(1e3 * (time.perf_counter() - begin))
+        time.sleep(0.2)
+    link = logger.close()
+    assert not link.problem, link.problem
+    return found
+
+
 def with_ray(uri: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
     from ray.tune.experiment import Trial
@@ -171,7 +188,15 @@ def main() -> None:
             peer = with_ray(peer_uri, arguments)
             rows = [rows_in(uri, arguments.keys) for uri in (ours_uri, peer_uri)]
             assert rows == [arguments.epochs * arguments.keys] * 2, rows
-            runs.append({"segsweep": ours, "ray": peer, "driver_ratio": peer["driver_s"] / ours["driver_s"]})
+            hot = hot_path_ms(ours_uri, folder / "hot")
+            runs.append(
+                {
+                    "segsweep": ours,
+                    "ray": peer,
+                    "driver_ratio": peer["driver_s"] / ours["driver_s"],
+                    "hot_path_ms": {"median": statistics.median(hot), "worst": max(hot)},
+                }
+            )
     conditions = {name: getattr(arguments, name) for name in ("epochs", "keys", "pause")}
     ratio = statistics.median(run["driver_ratio"] for run in runs)
     print(json.dumps({**conditions, "driver_ratio_median": ratio, "runs": runs}, indent=1))

@@ -202,7 +202,7 @@ def _load_with_little_memory(path: Path, free: int) -> None:
 def test_too_little_memory_for_a_whole_file_is_not_damage(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"step": 3, "weights": torch.zeros(100_000_000, dtype=torch.uint8)})
-    limited = multiprocessing.get_context("fork").Process(
+    limited = multiprocessing.get_context("spawn").Process(  # a fork would reuse what its parent freed
         target=_load_with_little_memory, args=(path, 60_000_000)
     )
     limited.start()
