@@ -145,7 +145,7 @@ def test_text_and_markdown_say_the_same() -> None:
     for line in text.splitlines()[2:]:
         assert line.strip() in markdown
     assert "senformer: method senformer, 2 sweeps senformer-0 (seed 0), senformer-1 (seed 1)" in text
-    assert "the median of 2 seeds" in text
+    assert "the median of 2 sweeps" in text
     assert "One seed." in text
 
 

@@ -222,4 +222,4 @@ def _ring() -> Line2D:
 
 def _name(comparison: Comparison, label: str) -> str:
     runs: Sequence[object] = next(item.runs for item in comparison.contenders if item.label == label)
-    return f"{label}, median of {len(runs)} seeds" if len(runs) > 1 else label
+    return f"{label}, median of {len(runs)} sweeps" if len(runs) > 1 else label

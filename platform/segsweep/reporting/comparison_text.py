@@ -184,7 +184,7 @@ def _volume(standing: Standing, united: float) -> str:
     text = f"{standing.label} {share(standing.hypervolume)} ({standing.hypervolume:.4g})"
     if len(standing.hypervolumes) > 1:
         low, high = share(min(standing.hypervolumes)), share(max(standing.hypervolumes))
-        text += f", the median of {len(standing.hypervolumes)} seeds from {low} to {high}"
+        text += f", the median of {len(standing.hypervolumes)} sweeps from {low} to {high}"
     return text
 
 
