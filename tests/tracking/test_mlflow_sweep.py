@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from recorded_sweep import recorded_sweep
+from stored_rows import tell
 
 from segsweep.records import (
     DEFAULT_OBJECTIVES,
@@ -38,21 +38,6 @@ def sweep_info(**changes: Any) -> SweepInfo:
         "artifacts": {"space.yaml": "method: eseg\n", "job.yaml": "kind: sweep\n", "environment.json": "{}"},
     }
     return SweepInfo(**{**values, **changes})
-
-
-def tell(
-    tracker: MlflowTracker, evaluations: Sequence[Evaluation], *, before: Sequence[Evaluation] = ()
-) -> None:
-    done = list(before)
-    for evaluation in evaluations:
-        tracker.trial_started(evaluation.trial_id, evaluation.number, evaluation.point, evaluation.source)
-        assert evaluation.cost is not None
-        tracker.trial_cost(evaluation.trial_id, evaluation.cost)
-        for score in evaluation.scores:
-            tracker.trial_score(evaluation.trial_id, score)
-        tracker.trial_finished(evaluation)
-        done.append(evaluation)
-        tracker.front_updated(done)
 
 
 class Recorded:
